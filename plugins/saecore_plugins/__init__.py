@@ -1,0 +1,1 @@
+"""The components that come with saecore, each registered like a stranger's."""

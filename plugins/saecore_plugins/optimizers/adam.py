@@ -1,0 +1,51 @@
+"""Adam (Kingma and Ba 2015, arXiv 1412.6980), torch's fused form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from saecore.components import Component
+from saecore.config.validators import above, at_least, between
+from saecore.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import torch
+
+
+@attrs.frozen
+class AdamConfig:
+    """Settings of Adam."""
+
+    betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=between(0, 1))
+    """Decay of the averages of the gradient and of its square."""
+    eps: float = attrs.field(default=1e-8, validator=above(0))
+    """Added to the root of the second average."""
+    weight_decay: float = attrs.field(default=0.0, validator=at_least(0))
+    """Weight of an L2 penalty on the parameters."""
+
+
+def build(
+    config: AdamConfig, parameters: Iterable[torch.nn.Parameter], lr: float
+) -> torch.optim.Adam:
+    """Make the optimizer."""
+    import torch
+
+    return torch.optim.Adam(
+        list(parameters),
+        lr=lr,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+@hookimpl
+def saecore_components() -> Iterator[Component]:
+    """Offer the optimizer."""
+    yield Component(
+        kind="optimizer", name="adam", config=AdamConfig, build=build, summary="Adam, fused"
+    )

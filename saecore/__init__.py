@@ -1,0 +1,59 @@
+"""saecore: train, load and compare sparse autoencoders on language-model activations.
+
+The public names below are imported when they are first used; `import saecore` itself imports
+neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from saecore.codes import Codes
+    from saecore.components import Component
+    from saecore.config.architecture import ArchitectureConfig
+    from saecore.config import Experiment, load_experiment
+    from saecore.errors import SaecoreError
+    from saecore.hookspecs import hookimpl
+    from saecore.runner import run
+    from saecore.sae import SAE
+    from saecore.sae_config import Shape
+
+_HOME = {
+    "SAE": "saecore.sae",
+    "ArchitectureConfig": "saecore.config.architecture",
+    "Codes": "saecore.codes",
+    "Component": "saecore.components",
+    "Experiment": "saecore.config",
+    "SaecoreError": "saecore.errors",
+    "Shape": "saecore.sae_config",
+    "hookimpl": "saecore.hookspecs",
+    "load_experiment": "saecore.config",
+    "run": "saecore.runner",
+}
+
+__all__ = [
+    "SAE",
+    "ArchitectureConfig",
+    "Codes",
+    "Component",
+    "Experiment",
+    "SaecoreError",
+    "Shape",
+    "hookimpl",
+    "load_experiment",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'saecore' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,171 @@
+"""Sparse features: the data type of every sparse architecture."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+class Pattern:
+    """Which latents are active in which row; shared by all `Codes` with the same entries.
+
+    Args:
+        indices: latent of each entry, row after row `[nnz]`, int64.
+        offsets: where each row begins, and the end `[N + 1]`, int64.
+        d_sae: number of latents.
+    """
+
+    def __init__(self, indices: Tensor, offsets: Tensor, d_sae: int) -> None:
+        self.indices = indices
+        self.offsets = offsets
+        self.d_sae = d_sae
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows N."""
+        return len(self.offsets) - 1
+
+    @property
+    def density(self) -> float:
+        """Entries per cell of the dense matrix."""
+        return len(self.indices) / max(1, self.n_rows * self.d_sae)
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Row of each entry `[nnz]`, int64."""
+        counts = self.offsets[1:] - self.offsets[:-1]
+        numbers = torch.arange(self.n_rows, device=counts.device)
+        return torch.repeat_interleave(numbers, counts, output_size=len(self.indices))
+
+    @cached_property
+    def by_latent(self) -> tuple[Tensor, Tensor]:
+        """The entries latent after latent: their order `[nnz]` and where each latent begins
+        `[d_sae + 1]`. Within a latent they stay in the order of rows, so sums are the same
+        on every run.
+        """
+        order = torch.sort(self.indices, stable=True).indices
+        counts = torch.bincount(self.indices, minlength=self.d_sae)
+        starts = torch.zeros(self.d_sae + 1, dtype=torch.int64, device=counts.device)
+        torch.cumsum(counts, 0, out=starts[1:])
+        return order, starts
+
+
+class Codes:
+    """A batch of sparse feature vectors in rows (CSR).
+
+    Explicit zeros are legal: they carry gradients. So what fires is `values != 0`, and L0
+    counts that, never the number of entries.
+
+    Args:
+        values: value of each entry `[nnz]`; differentiable.
+        pattern: where the entries stand.
+    """
+
+    def __init__(self, values: Tensor, pattern: Pattern) -> None:
+        self.values = values
+        self.pattern = pattern
+
+    @classmethod
+    def from_entries(cls, values: Tensor, indices: Tensor, offsets: Tensor, d_sae: int) -> Codes:
+        """Make codes from raw arrays: `values [nnz]`, `indices [nnz]`, `offsets [N + 1]`."""
+        return cls(values, Pattern(indices, offsets, d_sae))
+
+    @classmethod
+    def from_top(cls, values: Tensor, indices: Tensor, d_sae: int) -> Codes:
+        """Make codes with k entries in every row: `values [N, k]`, `indices [N, k]`."""
+        n_rows, k = indices.shape
+        offsets = torch.arange(0, n_rows * k + 1, k, device=indices.device) if k else (
+            torch.zeros(n_rows + 1, dtype=torch.int64, device=indices.device)
+        )
+        return cls.from_entries(values.reshape(-1), indices.reshape(-1), offsets, d_sae)
+
+    @classmethod
+    def from_dense(cls, dense: Tensor) -> Codes:
+        """Make codes of the non-zero entries of `[N, d_sae]`; differentiable."""
+        mask = dense != 0
+        rows, indices = mask.nonzero(as_tuple=True)
+        return cls(dense[rows, indices], Pattern(indices, _offsets(mask.sum(1)), dense.shape[1]))
+
+    @property
+    def indices(self) -> Tensor:
+        """Latent of each entry `[nnz]`."""
+        return self.pattern.indices
+
+    @property
+    def offsets(self) -> Tensor:
+        """Where each row begins, and the end `[N + 1]`."""
+        return self.pattern.offsets
+
+    @property
+    def rows(self) -> Tensor:
+        """Row of each entry `[nnz]`."""
+        return self.pattern.rows
+
+    @property
+    def d_sae(self) -> int:
+        """Number of latents."""
+        return self.pattern.d_sae
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows N."""
+        return self.pattern.n_rows
+
+    def with_values(self, values: Tensor) -> Codes:
+        """The same entries with other values `[nnz]`."""
+        return Codes(values, self.pattern)
+
+    def per_latent(self, vector: Tensor) -> Tensor:
+        """`vector [d_sae]` at the latent of each entry `[nnz]`; differentiable in `vector`."""
+        return vector[self.indices]
+
+    def where(self, mask: Tensor) -> Codes:
+        """Only the entries where `mask [nnz]` is true; differentiable in the values."""
+        kept = mask.nonzero(as_tuple=True)[0]
+        counts = torch.zeros(self.n_rows, dtype=torch.int64, device=mask.device)
+        counts.index_add_(0, self.rows[kept], torch.ones_like(kept))
+        pattern = Pattern(self.indices[kept], _offsets(counts), self.d_sae)
+        return Codes(self.values[kept], pattern)
+
+    def sum_per_row(self, values: Tensor | None = None) -> Tensor:
+        """Sum of `values [nnz]` (default: the codes' own) in each row `[N]`; differentiable."""
+        summed = self.values if values is None else values
+        return summed.new_zeros(self.n_rows).index_add(0, self.rows, summed)
+
+    def firing(self) -> Tensor:
+        """Which entries fire `[nnz]`, bool: those whose value is not zero."""
+        return self.values.detach() != 0
+
+    def firing_counts(self) -> Tensor:
+        """How many rows each latent fires in `[d_sae]`, int64."""
+        fired = torch.bincount(
+            self.indices, weights=self.firing().to(torch.float64), minlength=self.d_sae
+        )
+        return fired.to(torch.int64)
+
+    def dense(self, latents: Tensor | None = None) -> Tensor:
+        """All features `[N, d_sae]`, or those of the `latents [n]` asked for `[N, n]`.
+
+        Differentiable in the values.
+        """
+        if latents is None:
+            full = self.values.new_zeros(self.n_rows, self.d_sae)
+            return full.index_put((self.rows, self.indices), self.values)
+        column = torch.full((self.d_sae,), -1, dtype=torch.int64, device=latents.device)
+        column[latents] = torch.arange(len(latents), device=latents.device)
+        kept = (column[self.indices] >= 0).nonzero(as_tuple=True)[0]
+        part = self.values.new_zeros(self.n_rows, len(latents))
+        picked = part.index_put(
+            (self.rows[kept], column[self.indices[kept]]), self.values[kept]
+        )
+        # A latent asked for twice has one column in `column`: copy it to its other places.
+        return picked[:, column[latents]]
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    """Row lengths `[N]` to row offsets `[N + 1]`."""
+    offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    return offsets

@@ -1,0 +1,125 @@
+"""A plugin is one record: `Component`. A configuration field filled by one is a `Choice`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from saecore.errors import PluginError
+
+KINDS: dict[str, str] = {
+    "activation": "(config) -> Activation: selects Codes from pre-activations",
+    "architecture": "(config, shape) -> SAE",
+    "command": "() -> click command",
+    "dataset": "(config) -> Documents",
+    "dead_latents": "(config) -> DeadLatents strategy",
+    "evaluator": "(config) -> (sae, backend, tokens) -> Figures",
+    "logger": "(config, run_dir) -> Logger",
+    "model": "(config, device) -> ModelBackend",
+    "normalizer": "(config) -> Normalizer strategy",
+    "optimizer": "(config, parameters, lr) -> Optimizer",
+    "schedule": "(config) -> (step, total) -> float, a multiplier",
+}
+"""Every kind of component and what its `build` makes."""
+
+TAGS: dict[str, str] = {"architecture": "architecture"}
+"""The key that names the component in a table; `type` for every kind not listed."""
+
+
+@attrs.frozen
+class Component:
+    """One plugin: what it is called, how it is configured, how it is built."""
+
+    kind: str
+    """One of `KINDS`."""
+    name: str
+    """The name used in experiment files."""
+    config: type[Any]
+    """An attrs class; its fields, with their docstrings, are the component's settings."""
+    build: Callable[..., Any] | str
+    """A function that takes the config first, or `"package.module:name"` of one.
+
+    The string is imported when the component is first built, so that neither it nor the
+    module that declares the component needs to import torch."""
+    summary: str
+    """One line for `saecore plugins`."""
+
+    def builder(self) -> Callable[..., Any]:
+        """Import and return the function behind `build`.
+
+        Raises:
+            PluginError: the import fails or the target is missing.
+        """
+        if not isinstance(self.build, str):
+            return self.build
+        module, _, name = self.build.partition(":")
+        try:
+            target = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise PluginError(
+                f"plugin {self.kind}.{self.name}: cannot import {self.build!r}: {error}"
+            ) from error
+        return target  # type: ignore[no-any-return]
+
+
+@attrs.frozen
+class Choice:
+    """A component together with the settings chosen for it: what a configuration field holds."""
+
+    component: Component
+    config: Any
+
+    @property
+    def kind(self) -> str:
+        """The kind of the component."""
+        return self.component.kind
+
+    @property
+    def name(self) -> str:
+        """The name of the component."""
+        return self.component.name
+
+    def build(self, *args: Any, **kwargs: Any) -> Any:
+        """Build the object: `component.build(config, *args, **kwargs)`."""
+        return self.component.builder()(self.config, *args, **kwargs)
+
+
+def choice(kind: str, default: Any = attrs.NOTHING) -> Any:
+    """Declare an attrs field of type `Choice`, filled from the registry of `kind`.
+
+    Args:
+        kind: one of `KINDS`.
+        default: a name, or a table such as `{"type": "constant", "warm_up_steps": 100}`.
+    """
+
+    def from_registry() -> Any:
+        from saecore.config.structure import structure_choice
+        from saecore.plugins import current_host
+
+        return structure_choice(kind, default, current_host())
+
+    factory = attrs.NOTHING if default is attrs.NOTHING else attrs.Factory(from_registry)
+    return attrs.field(default=factory, metadata={"choice": kind, "default": default})
+
+
+def choices(kind: str, default: tuple[Any, ...] = ()) -> Any:
+    """Declare a field of type `tuple[Choice, ...]`: an array of tables of one kind."""
+
+    def from_registry() -> Any:
+        from saecore.config.structure import structure_choice
+        from saecore.plugins import current_host
+
+        return tuple(structure_choice(kind, one, current_host()) for one in default)
+
+    return attrs.field(factory=from_registry, metadata={"choices": kind, "default": default})
+
+
+def inline(kind: str) -> Any:
+    """Declare the field of a table that shares its table with a component's own keys.
+
+    The table's tag names the component; keys that are not fields of the table belong to it.
+    """
+    return attrs.field(metadata={"inline": kind})

@@ -1,0 +1,253 @@
+"""What an experiment file may say: one frozen attrs class per table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import attrs
+
+from saecore.components import Choice, choice, choices, inline
+from saecore.config.validators import above, at_least, between
+
+Problem = tuple[str, str]
+"""(key within the table, what is wrong with it)."""
+
+
+@attrs.frozen
+class ModelTable:
+    """The language model and where to read its activations."""
+
+    plugin: Choice = inline("model")
+    """The model component; its own keys stand in the same table."""
+    hook: str | None = None
+    """Hook whose activations the SAE reads: a TransformerLens name or `module.path` / `path:in`."""
+    hooks: tuple[str, ...] = ()
+    """Several hooks at once, for architectures that read more than one."""
+    target_hook: str | None = None
+    """Hook whose activations are reconstructed; default: the hook that is read."""
+    head: int | None = attrs.field(default=None, validator=at_least(0))
+    """Attention head to take from hook_z, hook_q, hook_k or hook_v; default: all, concatenated."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the language model."""
+    device: str = "auto"
+    """Where everything runs: "auto" (cuda, mps, cpu in this order) or a torch device."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Report a missing or doubled hook."""
+        if (self.hook is None) == (not self.hooks):
+            yield "hook", "expected exactly one of hook and hooks"
+        if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is None:
+            yield "device", f'expected "auto", "cpu", "mps", "cuda" or "cuda:N", got "{self.device}"'
+
+    @property
+    def read_hooks(self) -> tuple[str, ...]:
+        """The hooks that are read, one or several."""
+        return self.hooks or (str(self.hook),)
+
+
+@attrs.frozen
+class DatasetTable:
+    """The text, and how it becomes contexts of tokens."""
+
+    plugin: Choice = inline("dataset")
+    """The dataset component; its own keys stand in the same table."""
+    context_size: int = attrs.field(default=128, validator=at_least(2))
+    """Tokens per context."""
+    seed: int = attrs.field(default=0, validator=at_least(0))
+    """Seed of the order of contexts and of the mixing of activations."""
+    prepend_bos: bool = True
+    """Begin every context with the tokenizer's BOS token."""
+    separator: Literal["bos", "eos", "sep", "none"] | int = "bos"
+    """Token put between two documents of one context; a number is a token id."""
+    concat: bool = True
+    """Pack documents one after another; false keeps only documents that fill a context."""
+    exclude_special_tokens: bool | tuple[int, ...] = False
+    """Leave out the activations at BOS, EOS, PAD and SEP tokens, or at the token ids listed."""
+    positions: tuple[int, int] | None = attrs.field(default=None)
+    """Use only positions a ≤ p < b of each context; negative numbers count from the end."""
+    held_out: float = attrs.field(default=0.05, validator=between(0, 1))
+    """Share of the documents never trained on, chosen by a hash of their names."""
+    epochs: int = attrs.field(default=1, validator=at_least(1))
+    """How often the text may be read, in a new order each time."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Report positions that select nothing."""
+        if self.positions is not None:
+            kept = range(*slice(*self.positions).indices(self.context_size))
+            if not kept:
+                low, high = self.positions
+                yield (
+                    "positions",
+                    f"expected at least one of the {self.context_size} positions, "
+                    f"got [{low}, {high}]",
+                )
+
+
+@attrs.frozen
+class BufferTable:
+    """The window in which activations are mixed."""
+
+    tokens: int = attrs.field(default=65_536, validator=at_least(1))
+    """Tokens per fill; the window holds two fills (4 * d_in bytes a token each in float32)."""
+    model_batch_size: int = attrs.field(default=32, validator=at_least(1))
+    """Contexts per forward pass of the language model."""
+
+
+@attrs.frozen
+class InitTable:
+    """How the weights begin."""
+
+    type: Literal["tied"] = "tied"
+    """Decoder rows in random directions, the encoder their transpose, biases zero."""
+    decoder_norm: float = attrs.field(default=0.1, validator=above(0))
+    """Norm of every decoder row at the start."""
+
+
+@attrs.frozen
+class SAETable:
+    """The sparse autoencoder."""
+
+    plugin: Choice = inline("architecture")
+    """The architecture; its own keys (k, l1_coefficient, …) stand in the same table."""
+    d_sae: int | None = attrs.field(default=None, validator=at_least(1))
+    """Number of latents."""
+    expansion_factor: float | None = attrs.field(default=None, validator=above(0))
+    """Number of latents as a multiple of d_in; in place of d_sae."""
+    normalizer: Choice = choice("normalizer", "none")
+    """How activations are scaled before they reach the SAE."""
+    dead_latents: Choice = choice("dead_latents", "none")
+    """What is done about latents that have stopped firing."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the weights."""
+    init: InitTable = attrs.field(factory=InitTable)
+    """Initialisation."""
+    init_from: str | None = None
+    """Directory of a saved SAE whose weights to start from."""
+    metadata: dict[str, Any] = attrs.field(factory=dict)
+    """Anything to be kept in the saved SAE's metadata."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Report a missing or doubled width."""
+        if (self.d_sae is None) == (self.expansion_factor is None):
+            yield "d_sae", "expected exactly one of d_sae and expansion_factor"
+
+    def width(self, d_in: int) -> int:
+        """The number of latents for activations of size `d_in`."""
+        if self.d_sae is not None:
+            return self.d_sae
+        return round(d_in * float(self.expansion_factor or 0))
+
+
+@attrs.frozen
+class CheckpointTable:
+    """When the state of a run is written to disk."""
+
+    every_steps: int | None = attrs.field(default=None, validator=at_least(1))
+    """Steps between two checkpoints; default: no checkpoints but the finished SAE."""
+    keep: int = attrs.field(default=2, validator=at_least(2))
+    """How many of the newest checkpoints stay on disk."""
+
+
+@attrs.frozen
+class TrainingTable:
+    """The optimization."""
+
+    tokens: int = attrs.field(validator=at_least(1))
+    """Tokens to train on; the number of steps is tokens // batch_size."""
+    batch_size: int = attrs.field(default=4096, validator=at_least(1))
+    """Tokens per optimizer step."""
+    lr: float | Literal["auto"] = attrs.field(default=3e-4, validator=above(0))
+    """Learning rate; "auto" is 2e-4 / sqrt(d_sae / 2^14)."""
+    lr_schedule: Choice = choice("schedule", "constant")
+    """How the learning rate changes over the run."""
+    optimizer: Choice = choice("optimizer", "adam")
+    """The optimizer."""
+    clip_norm: float = attrs.field(default=1.0, validator=at_least(0))
+    """Largest total gradient norm; 0 turns clipping off."""
+    accumulate: int = attrs.field(default=1, validator=at_least(1))
+    """Parts into which a batch is cut to save memory; the gradients are averaged."""
+    loss: Literal["mse"] = "mse"
+    """Reconstruction loss: squared error summed over features, averaged over tokens."""
+    autocast: bool = False
+    """Run the SAE's matrix products in bfloat16; weights and losses stay as they are."""
+    log_every_steps: int = attrs.field(default=10, validator=at_least(1))
+    """Steps between two lines of metrics."""
+    feature_sampling_window: int = attrs.field(default=2000, validator=at_least(1))
+    """Steps over which the firing density of latents is measured."""
+    bad_numbers: Literal["stop", "skip"] = "stop"
+    """At a loss or gradient that is not finite: stop the run, or skip the step and count it."""
+    checkpoint: CheckpointTable = attrs.field(factory=CheckpointTable)
+    """When the state of the run is written to disk."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Report a run without a step."""
+        if self.tokens < self.batch_size:
+            yield (
+                "tokens",
+                f"expected at least one batch of {self.batch_size:_} tokens, got {self.tokens:_}",
+            )
+        if self.batch_size % self.accumulate:
+            yield (
+                "accumulate",
+                f"expected a divisor of batch_size {self.batch_size}, got {self.accumulate}",
+            )
+
+    @property
+    def steps(self) -> int:
+        """Number of optimizer steps."""
+        return self.tokens // self.batch_size
+
+
+@attrs.frozen
+class EvaluationTable:
+    """Figures on held-out text."""
+
+    tokens: int = attrs.field(default=32_768, validator=at_least(0))
+    """Held-out tokens to evaluate on; 0 turns evaluation off."""
+    every_tokens: int | None = attrs.field(default=None, validator=at_least(1))
+    """Training tokens between two evaluations; default: only at the end."""
+
+
+@attrs.frozen
+class Experiment:
+    """A whole experiment file. Everything that decides the result stands here."""
+
+    model: ModelTable
+    """The language model."""
+    dataset: DatasetTable
+    """The text."""
+    sae: SAETable
+    """The sparse autoencoder."""
+    training: TrainingTable
+    """The optimization."""
+    name: str = "experiment"
+    """Name of the run; its directory is <output>/<name>/<id>."""
+    seed: int = attrs.field(default=0, validator=at_least(0))
+    """Seed of the initialisation and of everything random in training."""
+    output: str = "runs"
+    """Directory for runs, relative to the current one."""
+    buffer: BufferTable = attrs.field(factory=BufferTable)
+    """The mixing window."""
+    evaluation: EvaluationTable = attrs.field(factory=EvaluationTable)
+    """Held-out figures."""
+    evaluator: tuple[Choice, ...] = choices("evaluator", ("reconstruction", "loss_recovered"))
+    """What is measured on held-out text."""
+    logger: tuple[Choice, ...] = choices("logger")
+    """Where metrics go besides metrics.jsonl; the console is added unless it is listed."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Report a name that is not one directory, and a window that cannot hold a batch."""
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", self.name) is None:
+            yield (
+                "name",
+                "expected up to 96 letters, digits, dots, dashes or underscores, "
+                f"starting with a letter or digit, got {self.name!r}",
+            )
+        if self.buffer.tokens < self.dataset.context_size:
+            yield (
+                "buffer.tokens",
+                f"expected at least one context of {self.dataset.context_size} tokens, "
+                f"got {self.buffer.tokens}",
+            )

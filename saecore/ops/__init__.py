@@ -1,0 +1,130 @@
+"""The few operations under every sparse architecture.
+
+Shapes: N tokens; `x [N, d_in]`, `W_enc [d_in, d_sae]`, `b_enc [d_sae]`, `W_dec [d_sae, d_out]`,
+`b_dec [d_out]`. Both matrices are fast when they are stored latent after latent, as `SAE` holds
+them: `W_enc` is then the transpose view of a contiguous `[d_sae, d_in]`.
+
+Selection is exact: the largest values are taken, ties go to the lowest latent (in a batch-wide
+selection to the lowest token, then the lowest latent). No `[N, d_sae]` is ever kept: the work
+goes through row chunks of bounded size. Gradients are the dense ones, computed from the entries
+alone. `centre` is the decoder bias where it is subtracted from the input; its gradient is then
+one vector-matrix product instead of a whole product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from saecore.codes import Codes
+from saecore.ops import plain
+from saecore.ops.autograd import Decode, Preactivations
+
+__all__ = [
+    "decode",
+    "decode_prefixes",
+    "preactivations",
+    "select_above",
+    "select_batch_topk",
+    "select_topk",
+]
+
+
+def select_topk(
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    k: int,
+    *,
+    centre: Tensor | None = None,
+    scale: Tensor | None = None,
+    by: Literal["value", "abs"] = "value",
+) -> Codes:
+    """The `k` latents of each row whose `pre * scale` is largest; their values are `pre`.
+
+    Args:
+        x: inputs `[N, d_in]`.
+        W_enc: encoder `[d_in, d_sae]`.
+        b_enc: encoder bias `[d_sae]`.
+        k: entries per row; at most d_sae.
+        centre: subtracted from `x` first `[d_in]`.
+        scale: positive weights of the ranking `[d_sae]`.
+        by: rank by value or by absolute value.
+    """
+    with torch.no_grad():
+        values, pattern = plain.select_topk(x, W_enc.t(), b_enc, k, centre, scale, by == "abs")
+    return Codes(Preactivations.apply(values, pattern, x, W_enc, b_enc, centre), pattern)  # type: ignore[no-untyped-call]
+
+
+def select_batch_topk(
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    n: int,
+    *,
+    centre: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> Codes:
+    """The `n` entries of the whole batch whose `pre * scale` is largest; their values are `pre`.
+
+    Arguments as for `select_topk`; `n` is at most N * d_sae.
+    """
+    with torch.no_grad():
+        values, pattern = plain.select_batch_topk(x, W_enc.t(), b_enc, n, centre, scale)
+    return Codes(Preactivations.apply(values, pattern, x, W_enc, b_enc, centre), pattern)  # type: ignore[no-untyped-call]
+
+
+def select_above(
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    threshold: float | Tensor,
+    *,
+    centre: Tensor | None = None,
+) -> Codes:
+    """Every entry with `pre > threshold` (a number or `[d_sae]`); their values are `pre`."""
+    with torch.no_grad():
+        values, pattern = plain.select_above(x, W_enc.t(), b_enc, threshold, centre)
+    return Codes(Preactivations.apply(values, pattern, x, W_enc, b_enc, centre), pattern)  # type: ignore[no-untyped-call]
+
+
+def preactivations(
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    latents: Tensor,
+    *,
+    centre: Tensor | None = None,
+) -> Tensor:
+    """Pre-activations of some latents `[n]`, dense `[N, n]`; plain autograd."""
+    encoder = W_enc.t().index_select(0, latents)  # [n, d_in]
+    centred = x if centre is None else x - centre
+    return torch.nn.functional.linear(centred, encoder, b_enc[latents])
+
+
+def decode(codes: Codes, W_dec: Tensor, b_dec: Tensor | None) -> Tensor:
+    """`codes @ W_dec + b_dec` `[N, d_out]`; without a bias where it is None."""
+    decoded: Tensor = Decode.apply(codes.values, codes.pattern, W_dec)  # type: ignore[no-untyped-call]
+    return decoded if b_dec is None else decoded + b_dec
+
+
+def decode_prefixes(
+    codes: Codes, W_dec: Tensor, b_dec: Tensor, widths: Sequence[int]
+) -> Tensor:
+    """Reconstructions from the first `w` latents for each of `widths` `[len(widths), N, d_out]`.
+
+    Args:
+        codes: `[N, d_sae]`.
+        W_dec: decoder `[d_sae, d_out]`.
+        b_dec: decoder bias `[d_out]`.
+        widths: increasing numbers of latents.
+    """
+    parts, low = [], 0
+    for high in widths:
+        inside = (codes.indices >= low) & (codes.indices < high)
+        parts.append(decode(codes.where(inside), W_dec, None))
+        low = high
+    return torch.stack(parts).cumsum(0) + b_dec

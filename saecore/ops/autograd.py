@@ -1,0 +1,76 @@
+"""Gradients of the two sparse operations, from their entries alone.
+
+With entries (row r, latent j, value v), c = x − centre and the gradient g of each value:
+  pre = c[r] · encoder[j] + b_enc[j]   gives  d encoder[j] = Σ g c[r],  d b_enc[j] = Σ g,
+      d x[r] = Σ g encoder[j],  d centre = −Σ d x = −(d b_enc @ encoder);
+  y[r] = Σ v W_dec[j]                  gives  d v = y'[r] · W_dec[j],  d W_dec[j] = Σ v y'[r].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saecore.codes import Pattern
+from saecore.ops import plain
+
+
+class Preactivations(torch.autograd.Function):
+    """Selected pre-activations `[nnz]`, as a function of input, encoder, bias and centre."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        pattern: Pattern,
+        x: Tensor,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        centre: Tensor | None,
+    ) -> Tensor:
+        """Pass on the values that selection has computed."""
+        ctx.pattern = pattern
+        ctx.save_for_backward(x, W_enc, centre)
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients for x, W_enc, b_enc and centre."""
+        (grad,) = grads
+        x, W_enc, centre = ctx.saved_tensors
+        pattern, encoder = ctx.pattern, W_enc.t()
+        d_x = d_W = d_centre = None
+        d_b = plain.latent_sum(pattern, grad)
+        if ctx.needs_input_grad[2]:
+            d_x = plain.gather_sum(pattern, grad, encoder.contiguous())
+        if ctx.needs_input_grad[3]:
+            centred = x if centre is None else x - centre
+            d_W = plain.scatter_outer(pattern, grad, centred.contiguous()).t()
+        if centre is not None and ctx.needs_input_grad[5]:
+            d_centre = -(d_b @ encoder)
+        return None, None, d_x, d_W, d_b, d_centre
+
+
+class Decode(torch.autograd.Function):
+    """`codes @ W_dec` `[N, d_out]`, as a function of the values and the decoder."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, pattern: Pattern, W_dec: Tensor) -> Tensor:
+        """Sum the decoder rows of each token."""
+        ctx.pattern = pattern
+        ctx.save_for_backward(values, W_dec)
+        return plain.gather_sum(pattern, values, W_dec.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients for the values and the decoder."""
+        (grad,) = grads
+        values, W_dec = ctx.saved_tensors
+        d_values = d_W = None
+        if ctx.needs_input_grad[0]:
+            d_values = plain.dot(ctx.pattern, grad, W_dec.contiguous())
+        if ctx.needs_input_grad[2]:
+            d_W = plain.scatter_outer(ctx.pattern, values, grad.contiguous())
+        return d_values, None, d_W

@@ -1,0 +1,197 @@
+"""The kernels under `saecore.ops` in plain PyTorch, for any device; none of them keeps a graph.
+
+Matrices here are latent-major: `encoder [d_sae, d_in]`, `matrix [d_sae, d]`.
+
+Few entries are gathered, many are multiplied: a gather of one row costs about as much as 90
+to 180 multiplications of a dense product, so above `DENSE` entries per cell a chunk of rows is
+made dense and multiplied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from saecore.codes import Codes, Pattern
+
+CHUNK_BYTES = 16 * 2**20
+"""Size of the dense chunk that is worked on at a time."""
+
+DENSE = 1 / 100
+"""Density above which chunks are multiplied instead of gathered."""
+
+
+def _chunks(n_rows: int, width: int, itemsize: int) -> Iterator[slice]:
+    step = max(1, CHUNK_BYTES // (width * itemsize))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def _preactivation_chunks(
+    x: Tensor, encoder: Tensor, b_enc: Tensor, centre: Tensor | None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Row chunks of the pre-activations, all in one reused buffer `[rows, d_sae]`."""
+    centred = x if centre is None else x - centre
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        low = torch.get_autocast_dtype(device)
+        centred, encoder = centred.to(low), encoder.to(low)
+    chunks = list(_chunks(len(x), len(encoder), x.element_size()))
+    if not chunks:
+        return
+    rows = chunks[0].stop
+    buffer = torch.empty(rows, len(encoder), dtype=centred.dtype, device=x.device)
+    bias = b_enc.to(centred.dtype)
+    for chunk in chunks:
+        part = buffer[: chunk.stop - chunk.start]
+        torch.addmm(bias, centred[chunk], encoder.t(), out=part)
+        yield chunk, part.to(x.dtype)
+
+
+def _top(ranked: Tensor, k: int) -> Tensor:
+    """Columns of the k largest of each row `[N, k]`; ties go to the lowest column.
+
+    torch.topk breaks ties as it likes. One value more than asked for tells whether the k-th is
+    tied with the next; only such rows are done again, by counting.
+    """
+    if k >= ranked.shape[1]:
+        return torch.arange(ranked.shape[1], device=ranked.device).expand(len(ranked), -1)
+    values, columns = ranked.topk(k + 1, dim=1)
+    tied = values[:, k - 1] == values[:, k]
+    columns = columns[:, :k]
+    if k and bool(tied.any()):
+        rows, kth = ranked[tied], values[tied, k - 1 : k]
+        larger, equal = rows > kth, rows == kth
+        wanted = k - larger.sum(1, keepdim=True)
+        kept = larger | (equal & (equal.cumsum(1) <= wanted))
+        columns = columns.clone()
+        columns[tied] = kept.nonzero(as_tuple=True)[1].view(-1, k)
+    return columns
+
+
+def select_topk(
+    x: Tensor,
+    encoder: Tensor,
+    b_enc: Tensor,
+    k: int,
+    centre: Tensor | None,
+    scale: Tensor | None,
+    by_abs: bool,
+) -> tuple[Tensor, Pattern]:
+    """Values `[N * k]` and pattern of the k best of each row."""
+    d_sae = len(encoder)
+    values = x.new_empty(len(x), k)
+    indices = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
+    for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+        ranked = pre if scale is None else pre * scale
+        columns = _top(ranked.abs() if by_abs else ranked, k)
+        indices[chunk] = columns
+        torch.gather(pre, 1, columns, out=values[chunk])
+    codes = Codes.from_top(values, indices, d_sae)
+    return codes.values, codes.pattern
+
+
+def select_batch_topk(
+    x: Tensor,
+    encoder: Tensor,
+    b_enc: Tensor,
+    n: int,
+    centre: Tensor | None,
+    scale: Tensor | None,
+) -> tuple[Tensor, Pattern]:
+    """Values `[n]` and pattern of the n best of the batch."""
+    d_sae = len(encoder)
+    ranks, values = x.new_empty(0), x.new_empty(0)
+    cells = torch.empty(0, dtype=torch.int64, device=x.device)  # row * d_sae + latent, ascending
+    for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+        ranked = (pre if scale is None else pre * scale).reshape(1, -1)
+        best = _top(ranked, min(n, ranked.shape[1]))[0].sort().values
+        ranks = torch.cat([ranks, ranked[0, best]])
+        values = torch.cat([values, pre.reshape(-1)[best]])
+        cells = torch.cat([cells, best + chunk.start * d_sae])
+        kept = _top(ranks[None], min(n, len(ranks)))[0].sort().values
+        ranks, values, cells = ranks[kept], values[kept], cells[kept]
+    return values, _pattern(cells, len(x), d_sae)
+
+
+def select_above(
+    x: Tensor, encoder: Tensor, b_enc: Tensor, threshold: float | Tensor, centre: Tensor | None
+) -> tuple[Tensor, Pattern]:
+    """Values and pattern of every entry above the threshold."""
+    d_sae = len(encoder)
+    values, cells = [x.new_empty(0)], [torch.empty(0, dtype=torch.int64, device=x.device)]
+    for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+        found = (pre > threshold).reshape(-1).nonzero(as_tuple=True)[0]
+        values.append(pre.reshape(-1)[found])
+        cells.append(found + chunk.start * d_sae)
+    return torch.cat(values), _pattern(torch.cat(cells), len(x), d_sae)
+
+
+def _pattern(cells: Tensor, n_rows: int, d_sae: int) -> Pattern:
+    """The pattern of ascending cell numbers `row * d_sae + latent`."""
+    bounds = torch.arange(n_rows + 1, device=cells.device) * d_sae
+    return Pattern(cells % d_sae, torch.searchsorted(cells, bounds), d_sae)
+
+
+def gather_sum(pattern: Pattern, values: Tensor, matrix: Tensor) -> Tensor:
+    """For each row the sum of `values * matrix[latent]` `[N, d]`: codes @ matrix."""
+    if pattern.density > DENSE:
+        out = matrix.new_empty(pattern.n_rows, matrix.shape[1])
+        for chunk, dense in _dense_chunks(pattern, values):
+            torch.mm(dense, matrix, out=out[chunk])
+        return out
+    return _bags(pattern.indices, pattern.offsets, values, matrix)
+
+
+def scatter_outer(pattern: Pattern, values: Tensor, rows: Tensor) -> Tensor:
+    """For each latent the sum of `values * rows[row]` `[d_sae, d]`: codesᵀ @ rows."""
+    if pattern.density > DENSE:
+        out = rows.new_zeros(pattern.d_sae, rows.shape[1])
+        for chunk, dense in _dense_chunks(pattern, values):
+            out.addmm_(dense.t(), rows[chunk])
+        return out
+    order, starts = pattern.by_latent
+    return _bags(pattern.rows[order], starts, values[order], rows)
+
+
+def dot(pattern: Pattern, rows: Tensor, matrix: Tensor) -> Tensor:
+    """For each entry `rows[row] · matrix[latent]` `[nnz]`."""
+    if pattern.density > DENSE:
+        out = rows.new_empty(len(pattern.indices))
+        for chunk in _chunks(pattern.n_rows, pattern.d_sae, rows.element_size()):
+            low, high = pattern.offsets[[chunk.start, chunk.stop]].tolist()
+            products = rows[chunk] @ matrix.t()
+            at = (pattern.rows[low:high] - chunk.start, pattern.indices[low:high])
+            out[low:high] = products[at]
+        return out
+    return torch.ops.aten._embedding_bag_per_sample_weights_backward(  # type: ignore[no-any-return]
+        rows.contiguous(), matrix, pattern.indices, pattern.offsets[:-1], pattern.rows, 0
+    )
+
+
+def latent_sum(pattern: Pattern, values: Tensor) -> Tensor:
+    """For each latent the sum of its values `[d_sae]`."""
+    return values.new_zeros(pattern.d_sae).index_add_(0, pattern.indices, values)
+
+
+def _bags(indices: Tensor, offsets: Tensor, values: Tensor, matrix: Tensor) -> Tensor:
+    return functional.embedding_bag(
+        indices,
+        matrix,
+        offsets,
+        mode="sum",
+        per_sample_weights=values.to(matrix.dtype),
+        include_last_offset=True,
+    )
+
+
+def _dense_chunks(pattern: Pattern, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Row chunks made dense `[rows, d_sae]`."""
+    for chunk in _chunks(pattern.n_rows, pattern.d_sae, values.element_size()):
+        low, high = pattern.offsets[[chunk.start, chunk.stop]].tolist()
+        dense = values.new_zeros(chunk.stop - chunk.start, pattern.d_sae)
+        dense[pattern.rows[low:high] - chunk.start, pattern.indices[low:high]] = values[low:high]
+        yield chunk, dense

@@ -1,0 +1,123 @@
+"""What an SAE is, apart from its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+import torch
+
+from saecore.errors import ConfigError, nearest
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
+          "float64": torch.float64}  # fmt: skip
+"""The names of precisions in files."""
+
+
+@attrs.frozen
+class Shape:
+    """Sizes, precision and place of the weights."""
+
+    d_in: int
+    """Size of the activations that are read."""
+    d_out: int
+    """Size of the activations that are reconstructed."""
+    d_sae: int
+    """Number of latents."""
+    dtype: torch.dtype = torch.float32
+    """Precision of the weights."""
+    device: torch.device = attrs.field(default=torch.device("cpu"), converter=torch.device)
+    """Where the weights live."""
+
+
+class Metadata(Mapping[str, Any]):
+    """Where an SAE comes from: hook_name, model_name, … by key or as attributes.
+
+    A name that is not there is an AttributeError, never None.
+    """
+
+    def __init__(self, values: Mapping[str, Any] = {}) -> None:  # noqa: B006 (never changed)
+        self._values = dict(values)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._values[name]
+        except KeyError:
+            known = sorted(self._values)
+            raise AttributeError(
+                f"this SAE's metadata has no {name!r}{nearest(name, known)} "
+                f"(known: {', '.join(known) or 'nothing'})"
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"Metadata({self._values!r})"
+
+
+@attrs.frozen
+class SAEConfig:
+    """The configuration of an SAE: `sae.cfg`."""
+
+    d_in: int
+    """Size of the activations that are read."""
+    d_sae: int
+    """Number of latents."""
+    d_out: int
+    """Size of the activations that are reconstructed."""
+    architecture: str
+    """Name of the architecture."""
+    dtype: str
+    """Precision of the weights."""
+    device: str
+    """Where the weights live."""
+    method: Any
+    """The architecture's own settings; they can be read as attributes of this object too."""
+    normalize_activations: str = "none"
+    """Normalization that is part of the forward pass; "none" where it has been folded."""
+    reshape_activations: str = "none"
+    """"hook_z" where `[..., heads, d_head]` is flattened to `[..., d_in]`."""
+    metadata: Metadata = attrs.field(factory=Metadata)
+    """Where the SAE comes from."""
+
+    @property
+    def hook_name(self) -> str:
+        """The hook whose activations are read."""
+        return str(self.metadata.hook_name)
+
+    @property
+    def model_name(self) -> str:
+        """The language model."""
+        return str(self.metadata.model_name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "method":
+            raise AttributeError(name)
+        try:
+            return getattr(self.method, name)
+        except AttributeError:
+            known = [one.name for one in attrs.fields(SAEConfig)]
+            known += [one.name for one in attrs.fields(type(self.method))]
+            raise AttributeError(
+                f"the config of a {self.architecture} SAE has no {name!r}{nearest(name, known)}"
+            ) from None
+
+
+def check_width(k: float, d_sae: int, key: str = "sae.k") -> None:
+    """Refuse a number of active latents that is larger than the number of latents.
+
+    Raises:
+        ConfigError: k > d_sae.
+    """
+    if k > d_sae:
+        raise ConfigError("experiment", [f"{key}: expected at most d_sae = {d_sae}, got {k}"])

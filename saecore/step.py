@@ -1,0 +1,171 @@
+"""What passes between the trainer and the things it trains with, in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+import torch
+from torch import Tensor
+
+from saecore.codes import Codes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from saecore.sae import SAE
+
+Schedule = Callable[[int, int], float]
+"""(step, total steps) -> multiplier."""
+
+
+@attrs.frozen(eq=False)
+class Batch:
+    """Activations of N tokens."""
+
+    inputs: Tensor
+    """`[N, d_in]`, or `[N, hooks, d]` where several hooks are read."""
+    targets: Tensor
+    """What is to be reconstructed; the inputs, unless the experiment names a target hook."""
+    tokens: Tensor | None = None
+    """Token ids `[N]`."""
+    positions: Tensor | None = None
+    """Positions in their contexts `[N]`."""
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Apply `function` to inputs and targets (once where they are the same tensor)."""
+        inputs = function(self.inputs)
+        same = self.targets is self.inputs
+        return attrs.evolve(
+            self, inputs=inputs, targets=inputs if same else function(self.targets)
+        )
+
+    def split(self, parts: int) -> list[Batch]:
+        """Cut into equal parts of consecutive tokens."""
+        if parts == 1:
+            return [self]
+        size = len(self) // parts
+        cut = lambda one, i: None if one is None else one[i : i + size]  # noqa: E731
+        return [
+            Batch(*(cut(one, i) for one in (self.inputs, self.targets, self.tokens, self.positions)))  # type: ignore[arg-type]
+            for i in range(0, len(self), size)
+        ]
+
+
+@attrs.frozen
+class Scheduled:
+    """A value that changes during training: `base * schedule(step, total)`."""
+
+    base: float
+    schedule: Schedule
+
+    def at(self, step: int, total: int) -> float:
+        """The value used in a step (counted from 0).
+
+        It follows its schedule one step behind the learning rate: the first step of a warm-up
+        uses 0, as in SAELens.
+        """
+        return self.base * self.schedule(step - 1, total)
+
+
+@attrs.frozen(eq=False)
+class StepContext:
+    """What an architecture may know about the step besides its batch."""
+
+    step: int
+    """Number of the step, from 0."""
+    scheduled: Mapping[str, float]
+    """The values of `SAE.scheduled()` in this step, by name."""
+    dead: Tensor
+    """Which latents are dead `[d_sae]`, bool."""
+    targets: Tensor
+    """What is to be reconstructed `[N, d_out]`."""
+    generator: Callable[[str], torch.Generator]
+    """`generator(stream)`: randomness that belongs to this step."""
+
+    def reconstruction_loss(self, x_hat: Tensor) -> Tensor:
+        """Squared error summed over features, averaged over tokens."""
+        return (x_hat - self.targets).square().sum(-1).mean()
+
+
+@attrs.define(eq=False)
+class StepOutput:
+    """What a training step gives back."""
+
+    losses: dict[str, Tensor]
+    """Every loss by name, its coefficient applied; their sum is what is minimized."""
+    codes: Codes
+    """The features; what fires is read off them."""
+    reconstruction: Tensor
+    """`[N, d_out]`."""
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the losses."""
+        return torch.stack(list(self.losses.values())).sum()
+
+
+class DeadLatents(Protocol):
+    """What is done about latents that have stopped firing."""
+
+    after_tokens: int
+    """A latent is dead when it has not fired for more than this many tokens."""
+
+    def losses(
+        self, sae: SAE, batch: Batch, output: StepOutput, context: StepContext
+    ) -> dict[str, Tensor]:
+        """Losses to add, by name, coefficients applied."""
+        ...
+
+
+class Normalizer(Protocol):
+    """How activations are scaled before the SAE sees them, and how that is undone at the end."""
+
+    tokens: int
+    """Tokens of activations to estimate from; 0 where nothing is estimated."""
+
+    def estimate(self, batches: Iterable[Batch]) -> None:
+        """Estimate the scale from batches of raw activations."""
+        ...
+
+    def apply(self, batch: Batch) -> Batch:
+        """Scale a batch."""
+        ...
+
+    def fold(self, sae: SAE) -> None:
+        """Change the weights in place so that the SAE takes raw activations."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The estimate."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over an estimate."""
+        ...
+
+
+class Optimizer(Protocol):
+    """What the trainer needs of an optimizer; torch's optimizers fit."""
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> Any:
+        """Update the parameters from their gradients."""
+        ...
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state."""
+        ...

@@ -1,0 +1,194 @@
+"""The training loop: activations in, a trained SAE out. Knows no files, loggers or plugins."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import attrs
+import torch
+from torch import Tensor
+
+from saecore.data.source import ActivationSource
+from saecore.errors import NumericsError
+from saecore.metrics import LatentCounters, MetricWindow
+from saecore.randomness import generator
+from saecore.sae import SAE
+from saecore.step import Batch, DeadLatents, Normalizer, Optimizer, Schedule, StepContext
+
+
+@attrs.frozen
+class TrainerSettings:
+    """The numbers of a training run; see `TrainingTable` for what each means."""
+
+    steps: int
+    batch_size: int
+    lr: float
+    clip_norm: float = 1.0
+    accumulate: int = 1
+    autocast: bool = False
+    feature_sampling_window: int = 2000
+    bad_numbers: Literal["stop", "skip"] = "stop"
+    seed: int = 0
+
+
+class Trainer:
+    """Trains one SAE on one stream of activations, step by step.
+
+    Everything that changes during a run is in `state_dict`: loaded into a trainer made in the
+    same way, training goes on with the same bits.
+    """
+
+    def __init__(
+        self,
+        sae: SAE,
+        source: ActivationSource,
+        optimizer: Optimizer,
+        settings: TrainerSettings,
+        *,
+        lr_schedule: Schedule,
+        normalizer: Normalizer,
+        dead_latents: DeadLatents,
+    ) -> None:
+        self.sae, self.source, self.optimizer, self.settings = sae, source, optimizer, settings
+        self.lr_schedule, self.normalizer, self.dead_latents = lr_schedule, normalizer, dead_latents
+        device = sae.W_dec.device
+        self.window = MetricWindow(sae.cfg.d_out, device)
+        self.latents = LatentCounters(sae.cfg.d_sae, settings.feature_sampling_window, device)
+        self.completed = 0
+        """Completed steps."""
+        self.skipped = 0
+        """Steps skipped for numbers that were not finite."""
+
+    def prepare(self) -> None:
+        """Estimate the normalizer's scale from the beginning of the stream, then rewind."""
+        if self.normalizer.tokens:
+            self.normalizer.estimate(self._first_batches(self.normalizer.tokens))
+            self.source.seek(0)
+
+    def step(self) -> None:
+        """One optimizer step on the next batch.
+
+        Raises:
+            NumericsError: a loss or gradient is not finite and `bad_numbers` is "stop".
+            DataError: the stream has ended.
+        """
+        s = self.settings
+        lr = s.lr * self.lr_schedule(self.completed, s.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        batch = self.normalizer.apply(self.source.next(s.batch_size))
+        self.optimizer.zero_grad()
+        dead = self.latents.dead(self.dead_latents.after_tokens)
+        fired = torch.zeros_like(self.latents.since_fired)
+        for part in batch.split(s.accumulate):
+            fired += self._backward(part, dead)
+        norm = self._clip()
+        if self._finite(norm):
+            self.optimizer.step()
+            self.sae.after_step()
+        self.latents.add(fired, len(batch))
+        self.window.add({"details/gradient_norm": norm})
+        self.completed += 1
+
+    def _backward(self, part: Batch, dead: Tensor) -> Tensor:
+        """Losses and gradients of (a part of) the batch; returns firing counts `[d_sae]`."""
+        s = self.settings
+        scheduled = self.sae.scheduled()
+        context = StepContext(
+            self.completed,
+            {name: one.at(self.completed, s.steps) for name, one in scheduled.items()},
+            dead,
+            part.targets,
+            lambda stream: generator(s.seed, stream, self.completed, dead.device),
+        )
+        with torch.autocast(dead.device.type, dtype=torch.bfloat16, enabled=s.autocast):
+            output = self.sae.training_step(part, context)
+            output.losses.update(self.dead_latents.losses(self.sae, part, output, context))
+        (output.total / s.accumulate).backward()  # type: ignore[no-untyped-call]
+        fired = output.codes.firing_counts()
+        self.window.add_output(output, part.targets, fired)
+        return fired
+
+    def _clip(self) -> Tensor:
+        """Scale the gradients down to the largest norm allowed; returns the norm before."""
+        grads = []
+        for parameter in self.sae.parameters():
+            if parameter.grad is not None:
+                # Fused optimizers compute wrong updates from strided gradients, silently.
+                parameter.grad = parameter.grad.contiguous()
+                grads.append(parameter.grad)
+        # Norms of rows first: one float32 norm over millions of elements loses 3 digits.
+        squares = [grad.norm(dim=-1).double().square().sum() for grad in grads]
+        norm = torch.stack(squares).sum().sqrt()
+        if self.settings.clip_norm:
+            factor = (self.settings.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+            for grad in grads:
+                grad.mul_(factor.to(grad.dtype))
+        return norm
+
+    def _finite(self, norm: Tensor) -> bool:
+        if bool(torch.isfinite(norm)):
+            return True
+        if self.settings.bad_numbers == "stop":
+            raise NumericsError(
+                f"step {self.completed}: a loss or gradient is not finite; the weights are those "
+                "of the step before. Lower training.lr, check the activations, or set "
+                'training.bad_numbers = "skip"'
+            )
+        self.skipped += 1
+        return False
+
+    def _first_batches(self, tokens: int) -> Iterator[Batch]:
+        self.source.seek(0)
+        size = min(self.settings.batch_size, tokens)
+        for _ in range(-(-tokens // size)):
+            yield self.source.next(size)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on so far."""
+        return self.completed * self.settings.batch_size
+
+    def read_metrics(self) -> dict[str, float]:
+        """Everything worth logging since the last reading, in one transfer from the device."""
+        s, step = self.settings, max(0, self.completed - 1)
+        self.window.add(self.latents.figures(self.dead_latents.after_tokens))
+        figures = self.window.read()
+        figures["details/current_learning_rate"] = s.lr * self.lr_schedule(step, s.steps)
+        figures["details/n_training_samples"] = self.tokens
+        for name, one in self.sae.scheduled().items():
+            figures[f"details/{name}"] = one.at(step, s.steps)
+        if s.bad_numbers == "skip":
+            figures["details/skipped_steps"] = self.skipped
+        return figures
+
+    def export(self) -> SAE:
+        """A copy of the SAE as it would be published now: takes raw activations."""
+        result = copy.deepcopy(self.sae)
+        self.normalizer.fold(result)
+        return result.to_inference().eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes during a run."""
+        return {
+            "sae": self.sae.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "normalizer": self.normalizer.state_dict(),
+            "window": self.window.state_dict(),
+            "latents": self.latents.state_dict(),
+            "completed": self.completed,
+            "skipped": self.skipped,
+            "position": self.source.position,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.sae.load_state_dict(state["sae"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.normalizer.load_state_dict(state["normalizer"])
+        self.window.load_state_dict(state["window"])
+        self.latents.load_state_dict(state["latents"])
+        self.completed, self.skipped = int(state["completed"]), int(state["skipped"])
+        self.source.seek(int(state["position"]))

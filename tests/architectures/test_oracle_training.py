@@ -1,0 +1,174 @@
+"""Training equals the recordings of the reference implementation, case by case."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.helpers import ListSource, assert_close
+
+from saecore import SAE, Shape
+from saecore.config.structure import structure_choice
+from saecore.plugins import current_host
+from saecore.step import Batch, StepContext
+from saecore.trainer import Trainer, TrainerSettings
+
+pytestmark = pytest.mark.oracle
+
+
+def choice(kind, table):
+    """A component with settings, as an experiment file would choose it."""
+    return structure_choice(kind, table, current_host())
+
+
+def pytest_generate_tests(metafunc):
+    """One test for each recorded case of an architecture that is installed."""
+    root = metafunc.config.getoption("--oracle") / "training"
+    cases = []
+    for path in sorted(root.glob("*/case.json")):
+        architecture = json.loads(path.read_text())["architecture"]
+        if architecture in current_host().names("architecture"):
+            cases.append(path.parent)
+    metafunc.parametrize("case", cases, ids=lambda path: path.name)
+
+
+class Case:
+    """One recording, and our objects for its settings."""
+
+    def __init__(self, path):
+        self.path = path
+        self.record = json.loads((path / "case.json").read_text())
+        self.tensors = load_file(path / "tensors.safetensors")
+        config = dict(self.record["config"])
+        self.d_in, self.d_sae = config.pop("d_in"), config.pop("d_sae")
+        self.norm = config.pop("normalize_activations", "none")
+        self.auxk = config.pop("aux_loss_coefficient", 1.0)
+        if "l1_warm_up_steps" in config:
+            steps = config.pop("l1_warm_up_steps")
+            config["l1_schedule"] = {"type": "constant", "warm_up_steps": steps}
+        architecture = {"architecture": self.record["architecture"], **config}
+        shape = Shape(self.d_in, self.d_in, self.d_sae)
+        self.sae = choice("architecture", architecture).build(shape)
+        for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
+            with torch.no_grad():
+                getattr(self.sae, name).copy_(self.tensors[f"init/{name}"])
+
+    @property
+    def dead_latents(self):
+        """AuxK where the reference has it."""
+        trainer = self.record["trainer"]
+        tokens = trainer["dead_feature_window"] * trainer["batch"]
+        if self.record["architecture"] == "standard":
+            return choice("dead_latents", {"type": "none", "after_tokens": tokens}).build()
+        table = {"type": "auxk", "after_tokens": tokens, "coefficient": self.auxk}
+        return choice("dead_latents", table).build()
+
+
+@pytest.fixture
+def recording(case):
+    """The case under test."""
+    return Case(case)
+
+
+def test_one_step(recording):
+    """Features, reconstruction, every loss and every gradient of one forward and backward."""
+    sae, tensors, record = recording.sae, recording.tensors, recording.record
+    x = tensors["x"]
+    coefficients = {f"{name}_coefficient": one for name, one in record["coefficients"].items()}
+    context = StepContext(0, coefficients, tensors["dead"], x, lambda _: torch.Generator())
+    batch = Batch(x, x)
+    output = sae.training_step(batch, context)
+    output.losses.update(recording.dead_latents.losses(sae, batch, output, context))
+    output.total.backward()
+    assert set(output.losses) == set(record["losses"])
+    for name, value in record["losses"].items():
+        assert_close(output.losses[name], value, name)
+    assert_close(output.total, record["loss"], "loss")
+    assert_close(sae.encode(x), tensors["feature_acts"], "features")
+    assert_close(output.reconstruction, tensors["sae_out"], "reconstruction")
+    assert_close(sae.encoder.grad.t(), tensors["grad/W_enc"], "grad W_enc")
+    for name in ("W_dec", "b_enc", "b_dec"):
+        assert_close(getattr(sae, name).grad, tensors[f"grad/{name}"], f"grad {name}")
+
+
+def train(recording):
+    """Train as recorded; returns the trainer and the losses of each step."""
+    trainer_settings = recording.record["trainer"]
+    optimizer = choice(
+        "optimizer",
+        {
+            "type": "adam",
+            "betas": trainer_settings["adam_betas"],
+            "eps": trainer_settings["adam_eps"],
+        },
+    ).build(recording.sae.parameters(), trainer_settings["lr"])
+    end = trainer_settings["lr_end"] / trainer_settings["lr"]
+    schedule = {
+        "type": trainer_settings["lr_scheduler_name"],
+        "warm_up_steps": trainer_settings["lr_warm_up_steps"],
+        "decay_steps": trainer_settings["lr_decay_steps"],
+    }
+    if schedule["type"] != "constant":
+        schedule["end"] = end
+    steps, size = trainer_settings["steps"], trainer_settings["batch"]
+    batches = [recording.tensors[f"batch/{i}"] for i in range(steps)]
+    settings = TrainerSettings(
+        steps, size, trainer_settings["lr"], clip_norm=trainer_settings["grad_clip_norm"]
+    )
+    normalizer = choice("normalizer", recording.norm).build()
+    norm_batches = [one for name, one in sorted(recording.tensors.items()) if "norm_b" in name]
+    if norm_batches:
+        normalizer.estimate(Batch(one, one) for one in norm_batches)
+    trainer = Trainer(
+        recording.sae,
+        ListSource(batches),
+        optimizer,
+        settings,
+        lr_schedule=choice("schedule", schedule).build(),
+        normalizer=normalizer,
+        dead_latents=recording.dead_latents,
+    )
+    metrics = []
+    for _ in range(steps):
+        trainer.step()
+        metrics.append(trainer.read_metrics())
+    return trainer, metrics
+
+
+def test_twelve_steps(recording):
+    """Learning rates, losses step by step and the weights at the end of a run."""
+    trainer, metrics = train(recording)
+    for step, expected in enumerate(recording.record["losses_per_step"]):
+        for name, value in expected.items():
+            key = "losses/overall_loss" if name == "loss" else f"losses/{name}"
+            assert_close(metrics[step][key], value, f"step {step} {name}")
+        lr = recording.record["lr_per_step"][step]
+        assert metrics[step]["details/current_learning_rate"] == pytest.approx(lr, rel=1e-9)
+    result = trainer.sae
+    trainer.normalizer.fold(result)
+    for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
+        assert_close(getattr(result, name), recording.tensors[f"trained/{name}"], name)
+
+
+def test_inference_form(recording):
+    """The exported SAE has the recorded tensors, and the recorded features on new input."""
+    trainer, _ = train(recording)
+    result = trainer.export()
+    saved = load_file(recording.path / "inference" / "sae_weights.safetensors")
+    for name, tensor in saved.items():
+        assert_close(getattr(result, name), tensor, name)
+    x = recording.tensors["x"]
+    assert_close(result.encode(x), recording.tensors["inference/acts"], "features")
+    assert_close(result(x), recording.tensors["inference/out"], "reconstruction")
+
+
+def test_saved_files_load(recording):
+    """Directories that the reference saved load, training settings and all, and compute the
+    same; what we save and load again is equal.
+    """
+    x = recording.tensors["x"]
+    sae = SAE.load_from_disk(recording.path / "inference")
+    assert_close(sae.encode(x), recording.tensors["inference/acts"], "features")
+    assert_close(sae(x), recording.tensors["inference/out"], "reconstruction")
+    trained = SAE.load_from_disk(recording.path / "saved")
+    assert_close(trained.W_enc, recording.tensors["trained/W_enc"], "W_enc")

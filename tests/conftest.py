@@ -1,0 +1,23 @@
+"""Options and fixtures of all tests."""
+
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parent / "data"
+
+
+def pytest_addoption(parser):
+    """Let the oracle tests run over other recordings."""
+    parser.addoption(
+        "--oracle",
+        type=Path,
+        default=DATA / "oracle",
+        help="directory of recordings, laid out like tests/data/oracle",
+    )
+
+
+@pytest.fixture(scope="session")
+def oracle(request):
+    """The directory of recordings."""
+    return request.config.getoption("--oracle")

@@ -42,6 +42,10 @@ class SAE(nn.Module):
     """The name in experiment files and in cfg.json."""
     saved_fields: ClassVar[tuple[str, ...] | None] = None
     """Settings that cfg.json keeps for inference; None keeps them all."""
+    several_hooks: ClassVar[bool] = False
+    """Whether it reads several hooks at once."""
+    separate_target: ClassVar[bool] = False
+    """Whether it may reconstruct another hook than the one it reads."""
     training_fields: ClassVar[frozenset[str]] = frozenset()
     """Keys of cfg.json that only matter to training (the reference's names); ignored on load."""
 

@@ -60,6 +60,19 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def chosen(config: Any) -> Iterator[Choice]:
+    """Every component that a config chooses, at any depth."""
+    if isinstance(config, Choice):
+        yield config
+        yield from chosen(config.config)
+    elif isinstance(config, tuple):
+        for one in config:
+            yield from chosen(one)
+    elif attrs.has(type(config)):
+        for field in attrs.fields(type(config)):
+            yield from chosen(getattr(config, field.name))
+
+
 def flatten(tables: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     """Leaves of nested tables as (dotted path, value); arrays of tables by index."""
     for key, value in tables.items():

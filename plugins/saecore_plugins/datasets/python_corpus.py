@@ -1,0 +1,54 @@
+"""The running interpreter's standard library as text: a corpus that is everywhere."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from saecore.components import Component
+from saecore.errors import DataError
+from saecore.hookspecs import hookimpl
+from saecore_plugins.datasets.text_files import Files
+
+SKIPPED = {"site-packages", "test", "tests", "idle_test", "lib2to3"}
+"""Directories left out, as in the training of the embedded model (see its card)."""
+
+
+@attrs.frozen
+class PythonCorpusConfig:
+    """The corpus has no settings."""
+
+
+def build(config: PythonCorpusConfig) -> Files:
+    """Collect the standard library's source files.
+
+    Raises:
+        DataError: this interpreter comes without source files.
+    """
+    root = Path(sysconfig.get_paths()["stdlib"])
+    files = {}
+    for path in root.rglob("*.py"):
+        relative = path.relative_to(root)
+        if not SKIPPED & set(relative.parts):
+            files[relative.as_posix()] = path
+    if not files:
+        raise DataError(
+            f"dataset: this Python interpreter has no .py files in {root}; "
+            'use type = "text_files" with paths = ["your/text"]'
+        )
+    return Files(files)
+
+
+@hookimpl
+def saecore_components() -> Iterator[Component]:
+    """Offer the dataset."""
+    yield Component(
+        kind="dataset",
+        name="python_corpus",
+        config=PythonCorpusConfig,
+        build=build,
+        summary="the Python standard library's source; needs no download",
+    )

@@ -1,0 +1,104 @@
+"""How well, and how sparsely, activations are reconstructed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from saecore.components import Component
+from saecore.config.validators import at_least
+from saecore.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from saecore.backend import ModelBackend
+    from saecore.evaluation import Evaluator, Figure
+    from saecore.sae import SAE
+
+
+@attrs.frozen
+class ReconstructionConfig:
+    """Settings of the measurement."""
+
+    batch_size: int = attrs.field(default=16, validator=at_least(1))
+    """Contexts per forward."""
+
+
+def build(config: ReconstructionConfig) -> Evaluator:
+    """Make the evaluator."""
+    return lambda sae, backend, tokens: measure(sae, backend, tokens, config.batch_size)
+
+
+def measure(
+    sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int
+) -> dict[str, Figure]:
+    """Explained variance, MSE, cosine, norms, L0, L1 and the share of dead and dense latents.
+
+    Definitions as in SAELens' evals: explained_variance = 1 − E‖x−x̂‖² / (E‖x‖² − ‖E x‖²);
+    mse = E‖x−x̂‖²; l2_ratio = E(‖x̂‖/‖x‖); relative_reconstruction_bias = E‖x̂‖² / E(x·x̂);
+    dead_fraction: latents that never fire; dense_fraction: latents that fire on over 10 %.
+    """
+    import torch
+
+    from saecore.evaluation import Figure, Reading, batches
+    from saecore.metrics import explained_variance
+
+    reading = Reading.of(sae, backend)
+    device = sae.W_dec.device
+    names = ("mse", "squares", "squares_out", "dot", "cossim", "l2_norm_in", "l2_norm_out",
+             "l2_ratio", "l0", "l1")  # fmt: skip
+    sums = torch.zeros(len(names), dtype=torch.float64, device=device)
+    mean = torch.zeros(sae.cfg.d_out, dtype=torch.float64, device=device)
+    fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=device)
+    count = 0
+    for part in batches(tokens, batch_size):
+        used = reading.used(part)
+        value = reading.read(backend.activations(part, [reading.hook])[reading.hook])
+        x = value[used.to(value.device)].to(device).float()  # [N, d_in]
+        codes = sae.encode_sparse(x)
+        x_hat = sae.decode(codes).float()
+        squares, out, dot = x.square().sum(1), x_hat.square().sum(1), (x * x_hat).sum(1)
+        norm, norm_out = squares.sqrt(), out.sqrt()
+        cosine = dot / (norm * norm_out).clamp(min=1e-8)
+        rows = ((x - x_hat).square().sum(1), squares, out, dot, cosine, norm, norm_out,
+                norm_out / norm.clamp(min=1e-8))  # fmt: skip
+        counts = codes.firing_counts()
+        sums[:8] += torch.stack([one.double().sum() for one in rows])
+        sums[8] += counts.sum()
+        sums[9] += codes.values.abs().double().sum()
+        mean += x.double().sum(0)
+        fired += counts
+        count += len(x)
+    if not count:
+        return {}
+    means = dict(zip(names, (sums / count).tolist(), strict=True))
+    mean_square = float((mean / count).square().sum())
+    figures = {
+        "explained_variance": explained_variance(means["mse"], means["squares"], mean_square),
+        "mse": means["mse"],
+        "cossim": means["cossim"],
+        "l2_norm_in": means["l2_norm_in"],
+        "l2_norm_out": means["l2_norm_out"],
+        "l2_ratio": means["l2_ratio"],
+        "relative_reconstruction_bias": means["squares_out"] / (means["dot"] or 1e-8),
+        "l0": means["l0"],
+        "l1": means["l1"],
+        "dead_fraction": float((fired == 0).double().mean()),
+        "dense_fraction": float((fired > 0.1 * count).double().mean()),
+    }
+    return {name: Figure(value, count) for name, value in figures.items()}
+
+
+@hookimpl
+def saecore_components() -> Iterator[Component]:
+    """Offer the evaluator."""
+    yield Component(
+        kind="evaluator",
+        name="reconstruction",
+        config=ReconstructionConfig,
+        build=build,
+        summary="explained variance, MSE, cosine, norms, L0, L1, dead and dense latents",
+    )

@@ -1,0 +1,51 @@
+"""The embedded language model: GPT-2's design, 4 layers, d_model 256, trained on Python source."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from saecore.components import Component
+from saecore.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import torch
+
+    from saecore.huggingface import HuggingFaceBackend
+
+DIRECTORY = Path(__file__).parent.parent / "tiny_lm"
+"""Weights, tokenizer, card and the script that made them."""
+
+
+@attrs.frozen
+class TinyLMConfig:
+    """The embedded model has no settings."""
+
+
+def build(config: TinyLMConfig, device: torch.device, dtype: torch.dtype) -> HuggingFaceBackend:
+    """Load the embedded model."""
+    from saecore_plugins.models import huggingface
+
+    backend = huggingface.build(
+        huggingface.HuggingFaceConfig(name=str(DIRECTORY)), device, dtype
+    )
+    digest = hashlib.sha256((DIRECTORY / "model.safetensors").read_bytes()).hexdigest()
+    backend.name = "tiny_lm"
+    backend.identity = {"name": "tiny_lm", "sha256": digest, "dtype": str(dtype)}
+    return backend
+
+
+@hookimpl
+def saecore_components() -> Iterator[Component]:
+    """Offer the backend."""
+    yield Component(
+        kind="model",
+        name="tiny_lm",
+        config=TinyLMConfig,
+        build=build,
+        summary="the embedded 4-layer GPT-2 (d_model 256, context 256); needs no download",
+    )

@@ -1,0 +1,61 @@
+"""The language model, as far as saecore needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+Replace = Callable[[Tensor], Tensor]
+
+
+class ModelBackend(Protocol):
+    """A language model whose activations can be read and replaced.
+
+    Activations are raw: nothing is folded or centred.
+    """
+
+    name: str
+    """The model's name, as recorded with the SAE."""
+    identity: Mapping[str, Any]
+    """What was loaded, as recorded with every run: name, revision, dtype, …"""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, a Hugging Face one."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below this."""
+        ...
+
+    @property
+    def max_context(self) -> int | None:
+        """The longest context the model takes, if it has a limit."""
+        ...
+
+    def d(self, hook: str) -> tuple[int, ...]:
+        """Sizes of one activation: `(d,)`, or `(heads, d_head)` at hook_z, hook_q, hook_k, hook_v.
+
+        Raises:
+            ModelError: there is no such hook; the message lists the nearest.
+        """
+        ...
+
+    def activations(self, tokens: Tensor, hooks: Sequence[str]) -> dict[str, Tensor]:
+        """Activations `[B, T, *d(hook)]` for `tokens [B, T]`; layers after the last hook are not run.
+
+        Raises:
+            ModelError: there is no such hook.
+        """
+        ...
+
+    def run_with(self, tokens: Tensor, replace: Mapping[str, Replace]) -> Tensor:
+        """Logits `[B, T, vocab]` of a forward in which the activations of some hooks are replaced.
+
+        Raises:
+            ModelError: there is no such hook.
+        """
+        ...

@@ -1,0 +1,275 @@
+"""The two-fill window: activations of a language model, mixed, as one resumable stream.
+
+Fill n is a fixed range of contexts (in the order of a permutation of the epoch). Its rows are
+divided at random: one half is served together with the second half of fill n−1, the other half
+with fill n+1. So every row is served exactly once, mixed over two fills, and the stream is a
+function of the position alone: resuming at a position runs two fills again, and nothing is saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saecore.backend import ModelBackend
+from saecore.errors import DataError
+from saecore.randomness import generator
+from saecore.step import Batch
+
+
+@attrs.frozen
+class WindowSettings:
+    """What is read, and how it is mixed."""
+
+    hooks: tuple[str, ...]
+    """Hooks that are read; several give `[N, hooks, d]`."""
+    target_hook: str | None = None
+    """Hook of the targets, if it is another one."""
+    head: int | None = None
+    """Attention head to take."""
+    fill_tokens: int = 65_536
+    """Tokens per fill, before any are left out."""
+    model_batch_size: int = 32
+    """Contexts per forward."""
+    positions: tuple[int, int] | None = None
+    """Positions of each context that are used."""
+    exclude: tuple[int, ...] = ()
+    """Token ids whose activations are left out."""
+    epochs: int = 1
+    """How often the contexts are gone through."""
+    seed: int = 0
+    """Seed of order and mixing."""
+
+
+class Window:
+    """An `ActivationSource` over a live model.
+
+    Args:
+        backend: the language model.
+        contexts: token rows `[n, context_size]`.
+        settings: what is read, and how it is mixed.
+    """
+
+    def __init__(
+        self, backend: ModelBackend, contexts: NDArray[Any], settings: WindowSettings
+    ) -> None:
+        self.backend, self.contexts, self.settings = backend, contexts, settings
+        self._per_fill = max(1, settings.fill_tokens // contexts.shape[1])
+        self._fills = -(-len(contexts) * settings.epochs // self._per_fill)
+        self._position = 0
+        self._served: Rows | None = None
+        self._serve = -1
+        self._begin = 0  # position at which the present serve begins
+        self._order = lru_cache(maxsize=2)(self._epoch_order)
+        self._fill = lru_cache(maxsize=2)(self._run_fill)
+        self._kept = lru_cache(maxsize=None)(self._kept_count)
+
+    @property
+    def position(self) -> int:
+        """Rows given out so far."""
+        return self._position
+
+    @property
+    def fills(self) -> int:
+        """Number of fills in all epochs."""
+        return self._fills
+
+    def seek(self, position: int) -> None:
+        """Go on from a position; the fills it needs are run again when they are needed."""
+        self._position = position
+        begin, serve = 0, 0
+        while serve < self._fills and begin + self._served_count(serve) <= position:
+            begin += self._served_count(serve)
+            serve += 1
+        self._begin, self._serve, self._served = begin, serve, None
+
+    def next(self, size: int) -> Batch:
+        """The next `size` rows.
+
+        Raises:
+            DataError: the text has ended; the message says how many rows there were.
+        """
+        parts: list[Rows] = []
+        missing = size
+        if self._serve < 0:
+            self.seek(self._position)
+        while missing:
+            if self._serve > self._fills:
+                raise DataError(self._ended())
+            if self._served is None:
+                self._served = self._mix(self._serve)
+            at = self._position - self._begin
+            part = self._served.take(slice(at, at + missing))
+            parts.append(part)
+            missing -= len(part)
+            self._position += len(part)
+            if self._position == self._begin + len(self._served):
+                self._begin += len(self._served)
+                self._serve, self._served = self._serve + 1, None
+        return self._batch(Rows.join(parts))
+
+    def rows(self) -> int:
+        """Rows in the whole stream."""
+        return sum(self._kept(n) for n in range(self._fills))
+
+    def _ended(self) -> str:
+        total, epochs = self.rows(), self.settings.epochs
+        needed = f"dataset.epochs = {epochs + 1} reads it once more"
+        return (
+            f"dataset: the text ends after {total:_} tokens in {epochs} epoch"
+            f"{'s' if epochs > 1 else ''}; lower training.tokens or give more text ({needed})"
+        )
+
+    # -- fills -----------------------------------------------------------------------------
+
+    def _served_count(self, serve: int) -> int:
+        """Rows of a serve: half of its fill and the other half of the fill before."""
+        first = self._kept(serve) // 2 if serve < self._fills else 0
+        before = self._kept(serve - 1) if serve else 0
+        return first + before - before // 2
+
+    def _mix(self, serve: int) -> Rows:
+        """The rows of a serve in their order."""
+        seed, parts = self.settings.seed, []
+        for n, late in ((serve - 1, True), (serve, False)):
+            if 0 <= n < self._fills:
+                rows = self._fill(n)
+                order = torch.randperm(len(rows), generator=generator(seed, "split", n))
+                half = len(rows) // 2
+                parts.append((rows, order[half:] if late else order[:half]))
+        mixed = torch.randperm(
+            sum(len(order) for _, order in parts), generator=generator(seed, "serve", serve)
+        )
+        return Rows.gathered(parts, mixed)
+
+    def _epoch_order(self, epoch: int) -> Tensor:
+        return torch.randperm(
+            len(self.contexts), generator=generator(self.settings.seed, "order", epoch)
+        )
+
+    def _tokens(self, n: int) -> Tensor:
+        """Contexts of fill n `[contexts, context_size]`."""
+        total = len(self.contexts) * self.settings.epochs
+        numbers = np.arange(n * self._per_fill, min((n + 1) * self._per_fill, total))
+        epochs, inside = np.divmod(numbers, len(self.contexts))
+        rows = [
+            self.contexts[self._order(int(epoch)).numpy()[inside[epochs == epoch]]]
+            for epoch in np.unique(epochs)
+        ]
+        return torch.from_numpy(np.concatenate(rows).astype(np.int64))
+
+    def _keep(self, tokens: Tensor) -> Tensor:
+        """Which tokens' activations are used, bool, as `tokens`."""
+        keep = torch.ones_like(tokens, dtype=torch.bool)
+        if self.settings.positions is not None:
+            inside = torch.zeros(tokens.shape[1], dtype=torch.bool)
+            inside[slice(*self.settings.positions)] = True
+            keep &= inside
+        for token in self.settings.exclude:
+            keep &= tokens != token
+        return keep
+
+    def _kept_count(self, n: int) -> int:
+        s = self.settings
+        if s.positions is None and not s.exclude:
+            total = len(self.contexts) * s.epochs
+            contexts = min((n + 1) * self._per_fill, total) - n * self._per_fill
+            return contexts * int(self.contexts.shape[1])
+        return int(self._keep(self._tokens(n)).sum())
+
+    def _run_fill(self, n: int) -> Rows:
+        """Run the model over fill n."""
+        tokens, s = self._tokens(n), self.settings
+        keep = self._keep(tokens)
+        positions = torch.arange(tokens.shape[1]).expand_as(tokens)
+        names = (*s.hooks, *((s.target_hook,) if s.target_hook else ()))
+        columns: dict[str, Tensor] = {}
+        at, total = 0, int(keep.sum())
+        for start in range(0, len(tokens), s.model_batch_size):
+            part = tokens[start : start + s.model_batch_size]
+            # Always the same batch shape: another one may give other bits.
+            padded = torch.zeros(s.model_batch_size, tokens.shape[1], dtype=torch.int64)
+            padded[: len(part)] = part
+            found = self.backend.activations(padded, names)
+            kept = keep[start : start + len(part)]
+            count = int(kept.sum())
+            for name, value in found.items():
+                rows = self._shaped(value[: len(part)])[kept.to(value.device)]  # [count, d]
+                if name not in columns:
+                    size = (total, rows.shape[-1])
+                    columns[name] = torch.empty(size, dtype=torch.float32, device=rows.device)
+                columns[name][at : at + count] = rows
+            at += count
+        return Rows(columns, tokens[keep], positions[keep])
+
+    def _shaped(self, value: Tensor) -> Tensor:
+        """One head, or all of them concatenated: `[B, T, d]`."""
+        if value.dim() == 4:
+            head = self.settings.head
+            return value.flatten(2) if head is None else value[:, :, head]
+        return value
+
+    def _batch(self, rows: Rows) -> Batch:
+        s = self.settings
+        several = len(s.hooks) > 1
+        read = [rows.columns[name] for name in s.hooks]
+        inputs = torch.stack(read, dim=1) if several else read[0]
+        targets = rows.columns[s.target_hook] if s.target_hook else inputs
+        return Batch(inputs, targets, rows.tokens, rows.positions)
+
+
+@attrs.frozen(eq=False)
+class Rows:
+    """Activations of some tokens: a column `[N, d]` per hook, token ids and positions `[N]`."""
+
+    columns: Mapping[str, Tensor]
+    tokens: Tensor
+    positions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def take(self, part: slice) -> Rows:
+        """Consecutive rows."""
+        columns = {name: one[part] for name, one in self.columns.items()}
+        return Rows(columns, self.tokens[part], self.positions[part])
+
+    @staticmethod
+    def join(parts: list[Rows]) -> Rows:
+        """Parts one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        columns = {
+            name: torch.cat([one.columns[name] for one in parts]) for name in parts[0].columns
+        }
+        return Rows(
+            columns,
+            torch.cat([one.tokens for one in parts]),
+            torch.cat([one.positions for one in parts]),
+        )
+
+    @staticmethod
+    def gathered(parts: list[tuple[Rows, Tensor]], mixed: Tensor) -> Rows:
+        """Rows picked from several, then brought into the order `mixed`."""
+
+        def gather(get: Any) -> Tensor:
+            first = get(parts[0][0])
+            out = first.new_empty(len(mixed), *first.shape[1:])
+            places, at = torch.empty_like(mixed), 0
+            places[mixed] = torch.arange(len(mixed))  # row i goes to places[i]
+            for rows, order in parts:
+                source, device = get(rows), first.device
+                out[places[at : at + len(order)].to(device)] = source[order.to(device)]
+                at += len(order)
+            return out
+
+        names = parts[0][0].columns
+        columns = {name: gather(lambda rows, n=name: rows.columns[n]) for name in names}
+        return Rows(columns, gather(lambda rows: rows.tokens), gather(lambda rows: rows.positions))

@@ -14,8 +14,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from saecore.codes import Codes
     from saecore.components import Component
-    from saecore.config.architecture import ArchitectureConfig
     from saecore.config import Experiment, load_experiment
+    from saecore.config.architecture import ArchitectureConfig
     from saecore.errors import SaecoreError
     from saecore.hookspecs import hookimpl
     from saecore.runner import run

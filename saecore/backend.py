@@ -45,7 +45,7 @@ class ModelBackend(Protocol):
         ...
 
     def activations(self, tokens: Tensor, hooks: Sequence[str]) -> dict[str, Tensor]:
-        """Activations `[B, T, *d(hook)]` for `tokens [B, T]`; layers after the last hook are not run.
+        """Activations `[B, T, *d(hook)]` for `tokens [B, T]`; nothing runs after the last hook.
 
         Raises:
             ModelError: there is no such hook.

@@ -76,8 +76,10 @@ class Codes:
     def from_top(cls, values: Tensor, indices: Tensor, d_sae: int) -> Codes:
         """Make codes with k entries in every row: `values [N, k]`, `indices [N, k]`."""
         n_rows, k = indices.shape
-        offsets = torch.arange(0, n_rows * k + 1, k, device=indices.device) if k else (
-            torch.zeros(n_rows + 1, dtype=torch.int64, device=indices.device)
+        offsets = (
+            torch.arange(0, n_rows * k + 1, k, device=indices.device)
+            if k
+            else (torch.zeros(n_rows + 1, dtype=torch.int64, device=indices.device))
         )
         return cls.from_entries(values.reshape(-1), indices.reshape(-1), offsets, d_sae)
 
@@ -157,9 +159,7 @@ class Codes:
         column[latents] = torch.arange(len(latents), device=latents.device)
         kept = (column[self.indices] >= 0).nonzero(as_tuple=True)[0]
         part = self.values.new_zeros(self.n_rows, len(latents))
-        picked = part.index_put(
-            (self.rows[kept], column[self.indices[kept]]), self.values[kept]
-        )
+        picked = part.index_put((self.rows[kept], column[self.indices[kept]]), self.values[kept])
         # A latent asked for twice has one column in `column`: copy it to its other places.
         return picked[:, column[latents]]
 

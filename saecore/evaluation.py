@@ -46,9 +46,7 @@ class Reading:
         if excluded is True:
             excluded = tuple(sorted(set(special_tokens(backend.tokenizer).values())))
         positions = slice(*(meta.get("seqpos_slice") or (None,)))
-        return cls(
-            sae.cfg.hook_name, meta.get("hook_head_index"), positions, tuple(excluded)
-        )
+        return cls(sae.cfg.hook_name, meta.get("hook_head_index"), positions, tuple(excluded))
 
     def used(self, tokens: Tensor) -> Tensor:
         """Which tokens `[B, T]` the SAE reads, bool."""

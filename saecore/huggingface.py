@@ -33,6 +33,7 @@ class HuggingFaceBackend:
         self.tokenizer = tokenizer
         self.name, self.identity = name, dict(identity)
         config = model.config
+        config.pad_token_id = None  # contexts are packed, never padded: no mask is needed
         self.n_heads = int(config.num_attention_heads)
         self.vocab_size = int(model.get_input_embeddings().weight.shape[0])
         limit = getattr(config, "max_position_embeddings", None)

@@ -131,11 +131,10 @@ class LatentCounters:
 
     def __init__(self, d_sae: int, window_steps: int, device: torch.device) -> None:
         self.window_steps = window_steps
-        zeros = lambda: torch.zeros(d_sae, dtype=torch.int64, device=device)  # noqa: E731
-        self.since_fired = zeros()
+        self.since_fired = torch.zeros(d_sae, dtype=torch.int64, device=device)
         """Tokens since each latent last fired `[d_sae]`."""
-        self.counts = zeros()
-        self.last_counts = zeros()
+        self.counts = torch.zeros_like(self.since_fired)
+        self.last_counts = torch.zeros_like(self.since_fired)
         self.steps = self.tokens = self.last_tokens = 0
 
     def dead(self, after_tokens: int) -> Tensor:

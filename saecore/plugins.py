@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import attrs
 import pluggy
@@ -135,7 +136,8 @@ class Host:
         hook = self._manager.hook.saecore_components
         implementations = [one for one in hook.get_hookimpls() if one.plugin is module]
         try:
-            offered = [c for one in implementations for c in one.function()]
+            results: list[Any] = [one.function() for one in implementations]
+            offered: list[Component] = [component for one in results for component in one]
         except Exception as error:
             raise PluginError(
                 f"plugin {owner}: saecore_components() raised {type(error).__name__}: {error}"

@@ -228,8 +228,8 @@ def _tokens(experiment: Experiment, backend: ModelBackend, source: str) -> Token
         separator = special.get(table.separator)
         if separator is None:
             problems.append(
-                f'dataset.separator: {backend.name}\'s tokenizer has no {table.separator} token; '
-                f'expected one of {", ".join([*special, "none"])} or a token id'
+                f"dataset.separator: {backend.name}'s tokenizer has no {table.separator} token; "
+                f"expected one of {', '.join([*special, 'none'])} or a token id"
             )
     if problems:
         raise ConfigError(source, problems)
@@ -240,9 +240,7 @@ def _tokens(experiment: Experiment, backend: ModelBackend, source: str) -> Token
         concat=table.concat,
     )
     documents = table.plugin.build()
-    rows = token_rows(
-        documents, backend.tokenizer, backend.vocab_size, packing, table.held_out
-    )
+    rows = token_rows(documents, backend.tokenizer, backend.vocab_size, packing, table.held_out)
     if experiment.evaluation.tokens and experiment.evaluator and not len(rows.held_out):
         raise DataError(
             "dataset.held_out: no context of held-out text to evaluate on; raise "
@@ -365,9 +363,7 @@ def _start(
     }
     write_json(directory / "experiment.json", record)
     t = experiment.training
-    return RunInfo(
-        experiment.name, run_id, directory, dict(flatten(tables)), t.steps, t.batch_size
-    )
+    return RunInfo(experiment.name, run_id, directory, dict(flatten(tables)), t.steps, t.batch_size)
 
 
 def _loggers(experiment: Experiment, info: RunInfo) -> Loggers:

@@ -37,7 +37,7 @@ class Metadata(Mapping[str, Any]):
     A name that is not there is an AttributeError, never None.
     """
 
-    def __init__(self, values: Mapping[str, Any] = {}) -> None:  # noqa: B006 (never changed)
+    def __init__(self, values: Mapping[str, Any] = {}) -> None:
         self._values = dict(values)
 
     def __getitem__(self, key: str) -> Any:

@@ -40,20 +40,19 @@ class Batch:
         """Apply `function` to inputs and targets (once where they are the same tensor)."""
         inputs = function(self.inputs)
         same = self.targets is self.inputs
-        return attrs.evolve(
-            self, inputs=inputs, targets=inputs if same else function(self.targets)
-        )
+        return attrs.evolve(self, inputs=inputs, targets=inputs if same else function(self.targets))
 
     def split(self, parts: int) -> list[Batch]:
         """Cut into equal parts of consecutive tokens."""
         if parts == 1:
             return [self]
         size = len(self) // parts
-        cut = lambda one, i: None if one is None else one[i : i + size]  # noqa: E731
-        return [
-            Batch(*(cut(one, i) for one in (self.inputs, self.targets, self.tokens, self.positions)))  # type: ignore[arg-type]
-            for i in range(0, len(self), size)
-        ]
+
+        def cut(one: Tensor | None, at: int) -> Any:
+            return None if one is None else one[at : at + size]
+
+        fields = (self.inputs, self.targets, self.tokens, self.positions)
+        return [Batch(*(cut(one, at) for one in fields)) for at in range(0, len(self), size)]
 
 
 @attrs.frozen

@@ -106,7 +106,7 @@ class Trainer:
         with torch.autocast(dead.device.type, dtype=torch.bfloat16, enabled=s.autocast):
             output = self.sae.training_step(part, context)
             output.losses.update(self.dead_latents.losses(self.sae, part, output, context))
-        (output.total / s.accumulate).backward()  # type: ignore[no-untyped-call]
+        (output.total / s.accumulate).backward()
         fired = output.codes.firing_counts()
         self.window.add_output(output, part.targets, fired)
         return fired

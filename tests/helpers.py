@@ -11,9 +11,7 @@ def assert_close(ours, recorded, what=""):
     error = (ours - recorded).norm() / recorded.norm().clamp(min=1e-12)
     if recorded.norm() > 1e-12:
         assert error <= 1e-5, f"{what}: relative error {error:.2e}"
-    torch.testing.assert_close(
-        ours, recorded, rtol=1e-4, atol=1e-5, msg=lambda m: f"{what}: {m}"
-    )
+    torch.testing.assert_close(ours, recorded, rtol=1e-4, atol=1e-5, msg=lambda m: f"{what}: {m}")
 
 
 class ListSource:

@@ -39,7 +39,10 @@ class ModelTable:
         if (self.hook is None) == (not self.hooks):
             yield "hook", "expected exactly one of hook and hooks"
         if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is None:
-            yield "device", f'expected "auto", "cpu", "mps", "cuda" or "cuda:N", got "{self.device}"'
+            yield (
+                "device",
+                f'expected "auto", "cpu", "mps", "cuda" or "cuda:N", got "{self.device}"',
+            )
 
     @property
     def read_hooks(self) -> tuple[str, ...]:

@@ -99,7 +99,9 @@ def annotated(config: Any, layers: Layers) -> str:
         inner = []
         for key, value in table.items():
             here = f"{path}.{key}" if path else key
-            nested = isinstance(value, Mapping) and value
+            if value == {}:
+                continue
+            nested = isinstance(value, Mapping)
             if nested or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
                 inner.append((key, value, here))
                 continue

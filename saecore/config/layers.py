@@ -93,9 +93,7 @@ def _add_setting(layers: Layers, setting: str) -> None:
     key, equals, text = setting.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        raise ConfigError(
-            layers.source, [f"--set {setting}: expected key=value, such as sae.k=64"]
-        )
+        raise ConfigError(layers.source, [f"--set {setting}: expected key=value, such as sae.k=64"])
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

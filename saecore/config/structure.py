@@ -77,9 +77,7 @@ def structure_choice(kind: str, value: object, host: Host) -> Choice:
     return _choice(kind, table, host, structure)
 
 
-def _choice(
-    kind: str, table: Mapping[str, Any], host: Host, build: Callable[..., Any]
-) -> Choice:
+def _choice(kind: str, table: Mapping[str, Any], host: Host, build: Callable[..., Any]) -> Choice:
     tag = TAGS.get(kind, "type")
     names = host.names(kind)
     installed = f"(installed: {', '.join(names) or 'none'})"
@@ -103,14 +101,18 @@ def _converter(host: Host) -> cattrs.Converter:
     register = converter.register_structure_hook_func
     register(attrs.has, lambda value, cls: _attrs(value, cls, host, converter))
     register(_is_union, lambda value, cls: _union(value, cls, converter))
-    register(lambda cls: get_origin(cls) is tuple, lambda v, cls: _tuple(v, cls, converter))
-    register(lambda cls: get_origin(cls) is dict, lambda v, _: _primitive(v, dict, "a table"))
-    register(lambda cls: get_origin(cls) is Literal, _literal)
+    register(lambda cls: _origin(cls) is tuple, lambda v, cls: _tuple(v, cls, converter))
+    register(lambda cls: _origin(cls) is dict, lambda v, _: _primitive(v, dict, "a table"))
+    register(lambda cls: _origin(cls) is Literal, _literal)
     converter.register_structure_hook(bool, lambda v, _: _primitive(v, bool, "true or false"))
     converter.register_structure_hook(str, lambda v, _: _primitive(v, str, "a string"))
     converter.register_structure_hook(int, lambda v, _: _primitive(v, int, "an integer"))
     converter.register_structure_hook(float, _float)
     return converter
+
+
+def _origin(cls: Any) -> Any:
+    return get_origin(cls)
 
 
 def _primitive(value: object, cls: type[Any], expected: str) -> Any:

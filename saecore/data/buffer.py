@@ -8,7 +8,7 @@ function of the position alone: resuming at a position runs two fills again, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -61,15 +61,15 @@ class Window:
         self, backend: ModelBackend, contexts: NDArray[Any], settings: WindowSettings
     ) -> None:
         self.backend, self.contexts, self.settings = backend, contexts, settings
-        self._per_fill = max(1, settings.fill_tokens // contexts.shape[1])
-        self._fills = -(-len(contexts) * settings.epochs // self._per_fill)
+        self._per_fill: int = max(1, settings.fill_tokens // int(contexts.shape[1]))
+        self._fills: int = -(-len(contexts) * settings.epochs // self._per_fill)
         self._position = 0
         self._served: Rows | None = None
         self._serve = -1
         self._begin = 0  # position at which the present serve begins
-        self._order = lru_cache(maxsize=2)(self._epoch_order)
-        self._fill = lru_cache(maxsize=2)(self._run_fill)
-        self._kept = lru_cache(maxsize=None)(self._kept_count)
+        self._order: Callable[[int], Tensor] = lru_cache(maxsize=2)(self._epoch_order)
+        self._fill: Callable[[int], Rows] = lru_cache(maxsize=2)(self._run_fill)
+        self._kept: Callable[[int], int] = lru_cache(maxsize=None)(self._kept_count)
 
     @property
     def position(self) -> int:
@@ -259,7 +259,7 @@ class Rows:
     def gathered(parts: list[tuple[Rows, Tensor]], mixed: Tensor) -> Rows:
         """Rows picked from several, then brought into the order `mixed`."""
 
-        def gather(get: Any) -> Tensor:
+        def gather(get: Callable[[Rows], Tensor]) -> Tensor:
             first = get(parts[0][0])
             out = first.new_empty(len(mixed), *first.shape[1:])
             places, at = torch.empty_like(mixed), 0
@@ -271,5 +271,9 @@ class Rows:
             return out
 
         names = parts[0][0].columns
-        columns = {name: gather(lambda rows, n=name: rows.columns[n]) for name in names}
+        columns = {name: gather(_column(name)) for name in names}
         return Rows(columns, gather(lambda rows: rows.tokens), gather(lambda rows: rows.positions))
+
+
+def _column(name: str) -> Callable[[Rows], Tensor]:
+    return lambda rows: rows.columns[name]

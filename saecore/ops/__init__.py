@@ -111,9 +111,7 @@ def decode(codes: Codes, W_dec: Tensor, b_dec: Tensor | None) -> Tensor:
     return decoded if b_dec is None else decoded + b_dec
 
 
-def decode_prefixes(
-    codes: Codes, W_dec: Tensor, b_dec: Tensor, widths: Sequence[int]
-) -> Tensor:
+def decode_prefixes(codes: Codes, W_dec: Tensor, b_dec: Tensor, widths: Sequence[int]) -> Tensor:
     """Reconstructions from the first `w` latents for each of `widths` `[len(widths), N, d_out]`.
 
     Args:

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.helpers import ListSource, assert_close
 
 from saecore import SAE, Shape
 from saecore.config.structure import structure_choice
 from saecore.plugins import current_host
 from saecore.step import Batch, StepContext
 from saecore.trainer import Trainer, TrainerSettings
+from tests.helpers import ListSource, assert_close
 
 pytestmark = pytest.mark.oracle
 

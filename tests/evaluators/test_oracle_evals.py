@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from tests.helpers import assert_close
 from transformers import AutoModelForCausalLM
 
 from saecore import SAE
@@ -12,6 +11,7 @@ from saecore.config.structure import structure_choice
 from saecore.evaluation import evaluate
 from saecore.huggingface import HuggingFaceBackend
 from saecore.plugins import current_host
+from tests.helpers import assert_close
 
 pytestmark = pytest.mark.oracle
 

@@ -62,7 +62,9 @@ def build(config: TextFilesConfig) -> Files:
     found: list[Path] = []
     for text in config.paths:
         path = Path(text).expanduser()
-        inside = path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
+        inside = (
+            path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
+        )
         files = [one for one in inside if one.is_file()]
         if not files:
             raise DataError(

@@ -32,9 +32,7 @@ def build(config: LossRecoveredConfig) -> Evaluator:
     return lambda sae, backend, tokens: measure(sae, backend, tokens, config.batch_size)
 
 
-def measure(
-    sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int
-) -> dict[str, Figure]:
+def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) -> dict[str, Figure]:
     """Cross-entropy and KL divergence (nats per token) with the SAE and with zeros in its place.
 
     ce_loss_score = (CE_ablated − CE_sae) / (CE_ablated − CE) and kl_div_score = (KL_ablated −

@@ -32,9 +32,7 @@ def build(config: ReconstructionConfig) -> Evaluator:
     return lambda sae, backend, tokens: measure(sae, backend, tokens, config.batch_size)
 
 
-def measure(
-    sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int
-) -> dict[str, Figure]:
+def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) -> dict[str, Figure]:
     """Explained variance, MSE, cosine, norms, L0, L1 and the share of dead and dense latents.
 
     Definitions as in SAELens' evals: explained_variance = 1 − E‖x−x̂‖² / (E‖x‖² − ‖E x‖²);

@@ -48,9 +48,7 @@ def build(
         model = AutoModelForCausalLM.from_pretrained(
             config.name, dtype=dtype, trust_remote_code=False, **options
         ).to(device)
-        tokenizer = AutoTokenizer.from_pretrained(
-            config.name, trust_remote_code=False, **options
-        )
+        tokenizer = AutoTokenizer.from_pretrained(config.name, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(

@@ -30,9 +30,7 @@ def build(config: TinyLMConfig, device: torch.device, dtype: torch.dtype) -> Hug
     """Load the embedded model."""
     from saecore_plugins.models import huggingface
 
-    backend = huggingface.build(
-        huggingface.HuggingFaceConfig(name=str(DIRECTORY)), device, dtype
-    )
+    backend = huggingface.build(huggingface.HuggingFaceConfig(name=str(DIRECTORY)), device, dtype)
     digest = hashlib.sha256((DIRECTORY / "model.safetensors").read_bytes()).hexdigest()
     backend.name = "tiny_lm"
     backend.identity = {"name": "tiny_lm", "sha256": digest, "dtype": str(dtype)}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from saecore import ops
 from saecore.codes import Codes
-from torch import Tensor
 
 if TYPE_CHECKING:
     from saecore_plugins.activations.relu import ReLUConfig

@@ -1,4 +1,4 @@
-"""Standard: ReLU features under an L1 or Lp penalty (Bricken et al. 2023; Cunningham et al. 2023)."""
+"""Standard: ReLU features under an L1 or Lp penalty (Bricken et al. 2023)."""
 
 from __future__ import annotations
 

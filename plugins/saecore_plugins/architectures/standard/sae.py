@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from saecore import ops
+from torch import Tensor
+
 from saecore.codes import Codes
 from saecore.sae import SAE
 from saecore.sae_config import Shape
 from saecore.step import Batch, Scheduled, StepContext, StepOutput
-from torch import Tensor
 
 
 class Standard(SAE):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from saecore import ops
 from saecore.codes import Codes
 from saecore.sae import SAE
 from saecore.sae_config import Shape, check_width
-from torch import Tensor
 
 
 class TopK(SAE):
@@ -31,9 +32,7 @@ class TopK(SAE):
     def latent_scale(self) -> Tensor | None:
         """The norms of the decoder rows, where features are rescaled by them."""
         # No gradient: x̂ = relu(pre) W_dec does not depend on the norms but through the ranking.
-        return (
-            self.W_dec.detach().norm(dim=1) if self.cfg.rescale_acts_by_decoder_norm else None
-        )
+        return self.W_dec.detach().norm(dim=1) if self.cfg.rescale_acts_by_decoder_norm else None
 
     def select(self, x: Tensor) -> Codes:
         """The k best of each row; negative ones among them become explicit zeros."""

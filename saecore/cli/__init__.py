@@ -1,0 +1,86 @@
+"""The command line: `saecore COMMAND`. A command's module is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from saecore.errors import SaecoreError
+from saecore.plugins import Host, current_host, use_host
+
+COMMANDS = {
+    "run": "Train an SAE as an experiment file says, evaluate it and save it.",
+    "check": "Validate an experiment file and print it resolved, with the origin of each value.",
+    "runs": "List finished and unfinished runs with their figures.",
+    "plugins": "List the installed plugins, or describe one.",
+    "init": "Write the example experiments into a directory.",
+}
+"""Core commands and their help; each lives in the module of its name in this package."""
+
+
+class Commands(click.Group):
+    """Core commands by name, and those of `command` plugins, none imported before its call."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names; plugins after the core's."""
+        return [*COMMANDS, *(n for n in current_host().names("command") if n not in COMMANDS)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name in COMMANDS:
+            module = importlib.import_module(f"saecore.cli.{cmd_name}")
+            command: click.Command = module.command
+            return command
+        if cmd_name in current_host().names("command"):
+            built = current_host().component("command", cmd_name).builder()()
+            return built if isinstance(built, click.Command) else None
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in --help, from the table: nothing is imported for it."""
+        rows = []
+        for name in self.list_commands(ctx):
+            if name in COMMANDS:
+                rows.append((name, COMMANDS[name]))
+            else:
+                owners = [p for p in current_host().providers if p.full_name == f"command.{name}"]
+                rows.append((name, f"(from {owners[0].distribution})"))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="saecore", prog_name="saecore")
+@click.option(
+    "--block",
+    multiple=True,
+    metavar="NAME",
+    help="Do without a plugin (kind.name) or without all plugins of a distribution.",
+)
+@click.option(
+    "--plugin",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Use a local plugin file; this runs its code.",
+)
+def cli(block: Sequence[str], files: Sequence[Path]) -> None:
+    """Train, load and compare sparse autoencoders on language-model activations.
+
+    Begin with `saecore init`, then `saecore run experiments/topk.toml`.
+    """
+    use_host(Host(block, files) if block or files else None)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; errors that a user can act on are one line and exit code 2."""
+    try:
+        cli.main(args=None if argv is None else list(argv), prog_name="saecore")
+    except SaecoreError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)

@@ -58,9 +58,9 @@ class AuxK:
         scale = sae.latent_scale()
         ranked = pre.detach() if scale is None else pre.detach() * scale[dead]
         best = (ranked.abs() if sae.rank_by_abs else ranked).topk(k_aux, dim=1).indices
-        codes = Codes.from_top(pre.gather(1, best), dead[best], sae.cfg.d_sae)
+        codes = Codes.from_top(pre.gather(1, best), best, len(dead))  # over the dead alone
         residual = (context.targets - output.reconstruction).detach()
-        error = (ops.decode(codes, sae.W_dec, None) - residual).square().sum(-1).mean()
+        error = (ops.decode(codes, sae.W_dec[dead], None) - residual).square().sum(-1).mean()
         weight = self.config.coefficient * min(len(dead) / wanted, 1.0)
         return {"auxiliary_reconstruction_loss": weight * error}
 

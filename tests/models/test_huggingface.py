@@ -1,0 +1,99 @@
+"""Hooks on Hugging Face models: the right activations, early stop, replacement."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from saecore.errors import ModelError
+from saecore.huggingface import HuggingFaceBackend
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The recorded tiny GPT-2."""
+    from tests.conftest import DATA
+
+    return AutoModelForCausalLM.from_pretrained(DATA / "oracle" / "model" / "model")
+
+
+@pytest.fixture
+def backend(model):
+    """A backend on it."""
+    return HuggingFaceBackend(model, None, "tiny", {})
+
+
+TOKENS = torch.arange(40).view(2, 20)
+PARTS = (
+    "hook_resid_pre",
+    "hook_attn_out",
+    "hook_resid_mid",
+    "hook_mlp_out",
+    "hook_resid_post",
+    "attn.hook_z",
+)
+
+
+def test_residual_stream_equals_hidden_states(backend):
+    """resid_pre and resid_post are the model's own hidden states."""
+    states = backend.model(TOKENS, output_hidden_states=True).hidden_states
+    found = backend.activations(TOKENS, ["blocks.0.hook_resid_pre", "blocks.1.hook_resid_post"])
+    torch.testing.assert_close(found["blocks.0.hook_resid_pre"], states[0])
+    torch.testing.assert_close(found["blocks.1.hook_resid_post"], states[2])
+
+
+def test_parts_add_up(backend):
+    """resid_mid = resid_pre + attn_out, resid_post = resid_mid + mlp_out; z is per head."""
+    names = [f"blocks.1.{name}" for name in PARTS]
+    pre, attn, mid, mlp, post, z = (backend.activations(TOKENS, names)[n] for n in names)
+    torch.testing.assert_close(pre + attn, mid)
+    torch.testing.assert_close(mid + mlp, post)
+    assert z.shape == (2, 20, 3, 8)
+    projection = backend.model.transformer.h[1].attn.c_proj
+    torch.testing.assert_close(projection(z.flatten(2)), attn)
+    assert backend.d("blocks.1.attn.hook_z") == (3, 8)
+
+
+def test_forward_stops_after_the_last_hook(backend):
+    """Layers behind the last hook never run."""
+    ran = []
+    handle = backend.model.transformer.h[2].register_forward_hook(lambda *_: ran.append(1))
+    backend.activations(TOKENS, ["blocks.1.hook_resid_post", "blocks.0.hook_resid_pre"])
+    assert not ran
+    backend.run_with(TOKENS, {})
+    handle.remove()
+    assert ran
+
+
+@pytest.mark.parametrize(
+    "hook",
+    ["blocks.1.hook_resid_pre", "blocks.1.attn.hook_z", "blocks.1.attn.hook_q",
+     "blocks.1.hook_mlp_out", "transformer.h.1.mlp:in"],
+)  # fmt: skip
+def test_replacement(backend, hook):
+    """Replacing an activation by itself changes nothing; by zeros it does; hooks are removed."""
+    clean = backend.run_with(TOKENS, {})
+    same = backend.run_with(TOKENS, {hook: lambda x: x.clone()})
+    torch.testing.assert_close(same, clean)
+    zeros = backend.run_with(TOKENS, {hook: torch.zeros_like})
+    assert not torch.allclose(zeros, clean)
+    torch.testing.assert_close(backend.run_with(TOKENS, {}), clean)
+
+
+def test_unknown_hook_names_the_nearest(backend):
+    """A hook that does not exist is an error with the nearest name."""
+    with pytest.raises(ModelError, match=r'did you mean "blocks.1.hook_resid_post"'):
+        backend.activations(TOKENS, ["blocks.1.hook_resid_pots"])
+    with pytest.raises(ModelError, match="no hook"):
+        backend.d("blocks.7.hook_resid_post")
+
+
+def test_llama_names():
+    """Llama's table: the residual stream, attention and MLP add up, heads split z."""
+    config = LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2)  # fmt: skip
+    backend = HuggingFaceBackend(LlamaForCausalLM(config), None, "llama", {})
+    names = [f"blocks.1.{name}" for name in PARTS]
+    pre, attn, mid, mlp, post, z = (backend.activations(TOKENS, names)[n] for n in names)
+    torch.testing.assert_close(pre + attn, mid)
+    torch.testing.assert_close(mid + mlp, post)
+    assert z.shape == (2, 20, 4, 4)

@@ -102,12 +102,12 @@ def preactivations(
     """Pre-activations of some latents `[n]`, dense `[N, n]`; plain autograd."""
     encoder = W_enc.t().index_select(0, latents)  # [n, d_in]
     centred = x if centre is None else x - centre
-    return torch.nn.functional.linear(centred, encoder, b_enc[latents])
+    return torch.nn.functional.linear(centred, encoder, b_enc[latents]).to(x.dtype)
 
 
 def decode(codes: Codes, W_dec: Tensor, b_dec: Tensor | None) -> Tensor:
     """`codes @ W_dec + b_dec` `[N, d_out]`; without a bias where it is None."""
-    decoded: Tensor = Decode.apply(codes.values, codes.pattern, W_dec)  # type: ignore[no-untyped-call]
+    decoded: Tensor = Decode.apply(codes.values.to(W_dec.dtype), codes.pattern, W_dec)  # type: ignore[no-untyped-call]
     return decoded if b_dec is None else decoded + b_dec
 
 

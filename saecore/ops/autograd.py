@@ -61,7 +61,8 @@ class Decode(torch.autograd.Function):
         """Sum the decoder rows of each token."""
         ctx.pattern = pattern
         ctx.save_for_backward(values, W_dec)
-        return plain.gather_sum(pattern, values, W_dec.contiguous())
+        with torch.autocast(W_dec.device.type, enabled=False):  # sums stay exact
+            return plain.gather_sum(pattern, values, W_dec.contiguous())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

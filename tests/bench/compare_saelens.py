@@ -29,6 +29,7 @@ from saecore.saved import weights
 from tests.bench.peers import run_peer
 
 SHOWN = ("explained_variance", "mse", "l0", "ce_loss_score", "dead_fraction")
+FILES = {"activations": "activations.npy", "save": "theirs", "initial": "initial.st"}
 READING = ("hook_name", "hook_head_index", "seqpos_slice", "exclude_special_tokens")
 
 
@@ -47,15 +48,17 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace, directory: Path) -> None:
-    """Do it all; big files go to `directory`."""
+    """Do it all, on the CPU; big files go to `directory`."""
     if options.run:
         experiment, _ = load_experiment(options.run / "experiment.json")
+        job = peer_settings(experiment)
         ours = SAE.load_from_disk(options.run / "sae")
         seconds = json.loads((options.run / "evaluation.json").read_text())["training"]["seconds"]
     else:
         settings = [f"output={directory / 'runs'}", "logger=[]", 'model.device="cpu"']
         settings += [f"training.tokens={options.tokens}"] if options.tokens else []
         experiment, _ = load_experiment(options.file, settings)
+        job = peer_settings(experiment)
         result = runner.run(experiment)
         ours, seconds = result.sae, result.seconds
     device = torch.device("cpu")
@@ -66,19 +69,13 @@ def compare(options: argparse.Namespace, directory: Path) -> None:
     save_file({k: v.contiguous() for k, v in weights(first).items()}, directory / "initial.st")
     reading = dump(experiment, runner._window(experiment, backend, rows), d_in, directory)
 
-    job = {
-        "activations": str(directory / "activations.npy"),
-        "save": str(directory / "theirs"),
-        "seed": options.seed,
-        "initial": str(directory / "initial.st") if options.same_init else None,
-        **peer_settings(experiment, d_in, first.cfg.d_sae),
-    }
+    job["sae"] |= {"d_in": d_in, "d_sae": first.cfg.d_sae}
+    job |= {name: str(directory / file) for name, file in FILES.items()} | {"seed": options.seed}
+    job["initial"] = job["initial"] if options.same_init else None
     answer = run_peer(options.peers, "train", job, directory)
     theirs = SAE.load_from_disk(directory / "theirs")
-    meta = ours.cfg.metadata
-    where = {key: meta[key] for key in READING if key in meta}
-    metadata = Metadata({**theirs.cfg.metadata, **where})
-    theirs.cfg = attrs.evolve(theirs.cfg, metadata=metadata)
+    where = {key: value for key, value in ours.cfg.metadata.items() if key in READING}
+    theirs.cfg = attrs.evolve(theirs.cfg, metadata=Metadata({**theirs.cfg.metadata, **where}))
 
     contexts = max(1, experiment.evaluation.tokens // experiment.dataset.context_size)
     held_out = torch.from_numpy(rows.held_out[:contexts].astype("int64"))
@@ -99,8 +96,7 @@ def compare(options: argparse.Namespace, directory: Path) -> None:
     for key, mine, other in lines:
         ratio = f"{mine / other:.4f}" if other else "-"
         print(f"{key:<28}{mine:>12.4f}{other:>12.4f}{ratio:>13}")
-    print(f"* our run made its activations itself, SAELens read them from a file; making them "
-          f"again took {reading:.1f} s")  # fmt: skip
+    print(f"* ours made its activations, SAELens read a file; making them again: {reading:.1f} s")
 
 
 def dump(experiment: Experiment, window: Any, d_in: int, directory: Path) -> float:
@@ -117,7 +113,7 @@ def dump(experiment: Experiment, window: Any, d_in: int, directory: Path) -> flo
     return seconds
 
 
-def peer_settings(experiment: Experiment, d_in: int, d_sae: int) -> dict[str, Any]:
+def peer_settings(experiment: Experiment) -> dict[str, Any]:
     """The experiment in SAELens' words; what it cannot say is refused."""
     t, table, adam = experiment.training, experiment.sae, experiment.training.optimizer
     schedule, dead, sae = t.lr_schedule, table.dead_latents, table.plugin
@@ -126,9 +122,11 @@ def peer_settings(experiment: Experiment, d_in: int, d_sae: int) -> dict[str, An
     known = ("topk", "adam", "constant", "auxk", "none"), (1.0, 1, 1e-8, 0.0, False)
     if (kinds, fixed) != known or dead.config.k_aux or t.lr == "auto":
         raise SystemExit(f"SAELens' trainer cannot do this: {kinds}, {fixed}; expected {known}")
+    if schedule.config.warm_up_steps + schedule.config.decay_steps > t.steps:
+        raise SystemExit(f"{t.steps} steps are too few for warm-up and decay; give more --tokens")
     return {
         "sae": {
-            "d_in": d_in, "d_sae": d_sae, "k": sae.config.k, "dtype": table.dtype,
+            "k": sae.config.k, "dtype": table.dtype,
             "apply_b_dec_to_input": sae.config.apply_b_dec_to_input,
             "rescale_acts_by_decoder_norm": sae.config.rescale_acts_by_decoder_norm,
             "aux_loss_coefficient": dead.config.coefficient,

@@ -12,6 +12,7 @@ import attrs
 import torch
 
 from saecore.backend import ModelBackend
+from saecore.checkpoint import save
 from saecore.config.experiment import Experiment
 from saecore.config.explain import chosen, flatten, to_tables
 from saecore.data.buffer import Window, WindowSettings
@@ -112,6 +113,14 @@ def _train(
             values["performance/tokens_per_second"] = tokens / max(1e-9, now - last)
             last, logged = now, trainer.completed
             log(values)
+        checkpoint = training.checkpoint
+        if checkpoint.every_steps and (trainer.completed % checkpoint.every_steps == 0 or final):
+            save(
+                info.directory / "checkpoints",
+                trainer.completed,
+                trainer.state_dict(),
+                checkpoint.keep,
+            )
         every = table.every_tokens
         if every and not final and evaluators and trainer.tokens // every > evaluated:
             evaluated = trainer.tokens // every

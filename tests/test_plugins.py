@@ -410,9 +410,10 @@ def test_plugin_file_with_postponed_annotations_works(tmp_path):
     from saecore.config.structure import structure_choice
 
     file = tmp_path / "mine.py"
-    file.write_text("from __future__ import annotations\n" + GOOD)
-    choice = structure_choice("schedule", {"type": "stranger", "strength": 3}, Host(files=[file]))
-    assert choice.config.strength == 3.0
+    text = GOOD.replace("strength: float = 1.0", 'mode: Literal["a", "b"] = "a"')
+    file.write_text("from __future__ import annotations\nfrom typing import Literal\n" + text)
+    choice = structure_choice("schedule", {"type": "stranger", "mode": "b"}, Host(files=[file]))
+    assert choice.config.mode == "b"
 
 
 def test_plugin_file_field_docs_are_found(tmp_path):
@@ -443,6 +444,7 @@ def test_remedy_of_a_clash_with_a_file_works(tmp_path):
     name = message.rpartition("--block ")[2]
     host = Host(block=[name], files=[file])
     assert host.component("schedule", "constant").name == "constant"
+    assert "adam" in host.names("optimizer")
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ class CheckpointTable:
     """When the state of a run is written to disk."""
 
     every_steps: int | None = attrs.field(default=None, validator=at_least(1))
-    """Steps between two checkpoints; default: no checkpoints but the finished SAE."""
+    """Steps between two checkpoints, with one more at the end; default: none are written."""
     keep: int = attrs.field(default=2, validator=at_least(2))
     """How many of the newest checkpoints stay on disk."""
 

@@ -57,7 +57,7 @@ def run(experiment: Experiment, host: Host | None = None, source: str = "experim
         SaecoreError: the experiment cannot be run; nothing that was there before is changed.
     """
     parent = _writable(Path(experiment.output) / experiment.name)
-    device = pick_device(experiment.model.device)
+    device = pick_device(experiment.model.device, source)
     backend: ModelBackend = experiment.model.plugin.build(device, DTYPES[experiment.model.dtype])
     d_in, d_out = _sizes(experiment, backend, source)
     rows = _tokens(experiment, backend, source)
@@ -149,7 +149,7 @@ def _train(
 # -- the parts, left to right --------------------------------------------------------------
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, source: str = "experiment") -> torch.device:
     """The torch device of `model.device`; "auto" takes cuda, mps, cpu in this order.
 
     Raises:
@@ -163,7 +163,7 @@ def pick_device(name: str) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device.type, True):
         raise ConfigError(
-            "experiment", [f'model.device: this machine has no {name}; use "auto" or "cpu"']
+            source, [f'model.device: this machine has no {name}; use "auto" or "cpu"']
         )
     return device
 

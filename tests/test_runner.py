@@ -137,3 +137,19 @@ def test_text_that_ends_too_early(text, tmp_path):
     with pytest.raises(DataError, match=r"dataset\.epochs = \d+"):
         run(experiment)
     assert not list((tmp_path / "small").iterdir())
+
+
+def test_checkpoints_of_a_run(text, tmp_path):
+    """Checkpoints at their interval and at the end, the newest kept, each loadable."""
+    from saecore import checkpoint
+
+    base = tables(text, tmp_path)
+    base["training"] = {
+        "tokens": 5 * 512,
+        "batch_size": 512,
+        "checkpoint": {"every_steps": 2, "keep": 2},
+    }
+    result = run(structure_experiment(base))
+    found = checkpoint.checkpoints(result.directory / "checkpoints")
+    assert [path.name for path in found] == ["step-00000004", "step-00000005"]
+    assert checkpoint.load(found[-1])["completed"] == 5

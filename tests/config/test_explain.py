@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saecore.config import load_experiment, structure_experiment
 from saecore.config import experiment as module
+from saecore.config import load_experiment, structure_experiment
 from saecore.config.explain import annotated, chosen, field_docs, flatten, to_tables
 from saecore.config.layers import Layers
 from saecore.plugins import Host

@@ -262,6 +262,18 @@ def test_set_without_a_value_is_an_empty_string(write):
     assert line == 'sae.k: expected an integer, got "" [--set]'
 
 
+@pytest.mark.parametrize("text", ["[" * 20_000, "9" * 5000], ids=["nested", "digits"])
+def test_set_beyond_the_parser_is_an_error(write, text):
+    """A value that the TOML parser gives up on is a problem of --set, not a traceback."""
+    assert len(problems(write("a.toml", MINIMAL), f"sae.k={text}")) == 1
+
+
+def test_set_is_one_value(write):
+    """A line break does not smuggle in other keys: what is not one TOML value is a string."""
+    (line,) = problems(write("a.toml", MINIMAL), "sae.k=1\nvalue2 = 3")
+    assert line.startswith('sae.k: expected an integer, got "1')
+
+
 # -- sweeps --------------------------------------------------------------------------------
 
 

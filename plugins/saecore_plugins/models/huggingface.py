@@ -36,12 +36,14 @@ def build(
     Raises:
         ModelError: there is no such model, or it cannot be loaded.
     """
+    from huggingface_hub.utils import logging as hub_logging
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     from saecore.huggingface import HuggingFaceBackend
 
     logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()  # its retries would hide the one line that matters
     where = "directory" if Path(config.name).is_dir() else "hub"
     options = {} if config.revision is None else {"revision": config.revision}
     try:
@@ -53,7 +55,7 @@ def build(
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"model.name: {config.name!r} cannot be loaded from the {where}: {reason} "
-            "(expected a causal language model's directory, or its name on the hub)"
+            "(expected the directory of a causal language model, or its name on the hub)"
         ) from error
     commit = getattr(model.config, "_commit_hash", None)
     identity = {"name": config.name, "revision": commit or config.revision, "dtype": str(dtype)}

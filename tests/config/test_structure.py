@@ -162,7 +162,7 @@ def test_whole_numbers_are_numbers():
 def test_integer_too_large_for_a_float_is_a_problem():
     """A number beyond the range of floats is reported, not a crash."""
     assert only_problem(tables(training={"lr": 10**400})).startswith(
-        "training.lr: expected a finite number, got 1000"
+        'training.lr: expected a finite number or "auto", got 1000'
     )
 
 

@@ -57,8 +57,11 @@ class Console:
         """Show the figures of a log interval; those of an evaluation stand in the summary."""
         if "losses/overall_loss" not in values:
             return
+        now = time.monotonic()
+        # The mean since the start: single intervals jump, as some of them run the model.
+        rate = step * self._run.batch_size / max(1e-9, now - self._begin)
         figures = (
-            f"{values.get('performance/tokens_per_second', 0):,.0f} tok/s  "
+            f"{rate:,.0f} tok/s  "
             f"loss {values['losses/overall_loss']:.4g}  L0 {values['metrics/l0']:.1f}  "
             f"EV {values['metrics/explained_variance']:.3f}  "
             f"dead {values['sparsity/dead_features']:.0f}"
@@ -66,7 +69,6 @@ class Console:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=step, figures=figures)
             return
-        now = time.monotonic()
         if now - self._last >= self._every or step == self._run.steps:
             self._last = now
             left = (now - self._begin) / step * (self._run.steps - step)

@@ -58,9 +58,10 @@ class Component:
         module, _, name = self.build.partition(":")
         try:
             target = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # a stranger may raise anything
             raise PluginError(
-                f"plugin {self.kind}.{self.name}: cannot import {self.build!r}: {error}"
+                f"plugin {self.kind}.{self.name}: cannot import {self.build!r}: "
+                f"{type(error).__name__}: {error}"
             ) from error
         return target  # type: ignore[no-any-return]
 

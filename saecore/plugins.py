@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -96,8 +97,7 @@ class Host:
         if len(found) > 1:
             owners = " and ".join(f"{one.distribution} {one.version}" for one in found)
             raise PluginError(
-                f"plugin {kind}.{name} is provided twice, by {owners}; uninstall one or run "
-                f"with --block {found[-1].distribution}"
+                f"plugin {kind}.{name} is provided twice, by {owners}; {_remedy(found)}"
             )
         return found[0]
 
@@ -156,9 +156,11 @@ class Host:
         if spec is None or spec.loader is None:
             raise PluginError(f"--plugin {file}: not a Python file (expected a name in .py)")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # type hints and sources are looked up there
         try:
             spec.loader.exec_module(module)
         except Exception as error:
+            del sys.modules[name]
             raise PluginError(
                 f"--plugin {file}: failed to import: {type(error).__name__}: {error}"
             ) from error
@@ -171,6 +173,13 @@ class Host:
             )
             self._providers.append(provider)
             self._components[provider] = component
+
+
+def _remedy(found: Sequence[Provider]) -> str:
+    if any(one.version.startswith("sha256:") for one in found):
+        return f"run with --block {found[0].full_name}"  # blocks entry points, never files
+    others = [one.distribution for one in found if one.distribution != GROUP]
+    return f"uninstall one or run with --block {others[-1]}"
 
 
 def _entry_points() -> list[Provider]:

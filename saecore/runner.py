@@ -56,6 +56,7 @@ def run(experiment: Experiment, host: Host | None = None, source: str = "experim
     Raises:
         SaecoreError: the experiment cannot be run; nothing that was there before is changed.
     """
+    host = host or current_host()
     parent = _writable(Path(experiment.output) / experiment.name)
     device = pick_device(experiment.model.device, source)
     backend: ModelBackend = experiment.model.plugin.build(device, DTYPES[experiment.model.dtype])
@@ -65,8 +66,8 @@ def run(experiment: Experiment, host: Host | None = None, source: str = "experim
     sae = _sae(experiment, backend, d_in, d_out, device, source)
     trainer = _trainer(experiment, sae, window)
 
-    info = _start(experiment, parent, backend, rows, host or current_host())
-    loggers = _loggers(experiment, info)
+    info = _start(experiment, parent, backend, rows, host)
+    loggers = _loggers(experiment, info, host)
     metrics = MetricsFile(info.directory / "metrics.jsonl")
     try:
         loggers.call("start", info)
@@ -375,12 +376,12 @@ def _start(
     return RunInfo(experiment.name, run_id, directory, dict(flatten(tables)), t.steps, t.batch_size)
 
 
-def _loggers(experiment: Experiment, info: RunInfo) -> Loggers:
+def _loggers(experiment: Experiment, info: RunInfo, host: Host) -> Loggers:
     from saecore.config.structure import structure_choice
 
     listed = list(experiment.logger)
-    if all(one.name != "console" for one in listed) and "console" in current_host().names("logger"):
-        listed.append(structure_choice("logger", "console", current_host()))
+    if all(one.name != "console" for one in listed) and "console" in host.names("logger"):
+        listed.append(structure_choice("logger", "console", host))
     return Loggers([(one.name, one.build(info.directory)) for one in listed])
 
 

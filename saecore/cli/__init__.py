@@ -25,6 +25,14 @@ COMMANDS = {
 class Commands(click.Group):
     """Core commands by name, and those of `command` plugins, none imported before its call."""
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Look a command up among the plugins that --block and --plugin leave."""
+        block, files = ctx.params["block"], ctx.params["files"]
+        use_host(Host(block, files) if block or files else None)
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names; plugins after the core's."""
         return [*COMMANDS, *(n for n in current_host().names("command") if n not in COMMANDS)]
@@ -74,7 +82,6 @@ def cli(block: Sequence[str], files: Sequence[Path]) -> None:
 
     Begin with `saecore init`, then `saecore run experiments/topk.toml`.
     """
-    use_host(Host(block, files) if block or files else None)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -24,7 +24,7 @@ def command(name: str | None, as_json: bool) -> None:
     if not found:
         from saecore.errors import PluginError, nearest
 
-        names = [one.name for one in host.providers]
+        names = [one.full_name if "." in name else one.name for one in host.providers]
         raise PluginError(
             f'no plugin named "{name}"{nearest(name, names)} (`saecore plugins` lists them)'
         )

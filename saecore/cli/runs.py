@@ -34,22 +34,27 @@ def command(output: Path, sort: str, as_json: bool) -> None:
     if key not in COLUMNS:
         raise SaecoreError(f"--sort {sort}: expected one of {', '.join(COLUMNS)}")
     rows = [row for file in sorted(output.glob("*/*/experiment.json")) if (row := _row(file))]
-    rows.sort(key=lambda row: (row[key] is None, row[key] if row[key] is not None else 0))
-    if sort.startswith("-"):
-        rows.reverse()
+    known = [row for row in rows if row[key] is not None]
+    known.sort(key=lambda row: (isinstance(row[key], str), row[key]), reverse=sort[0] == "-")
+    rows = known + [row for row in rows if row[key] is None]
     click.echo(json.dumps(rows, indent=1) if as_json else _table(rows))
 
 
 def _row(file: Path) -> dict[str, Any] | None:
     """The row of one run; figures that it does not have (yet) are None."""
     try:
-        tables = json.loads(file.read_text())["experiment"]
-        done = file.parent / "evaluation.json"
-        result = json.loads(done.read_text()) if done.exists() else {}
-        sae = tables["sae"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        click.echo(f"warning: {file}: left out, not a run's record: {error}", err=True)
+        return _figures(file)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        click.echo(f"warning: {file}: left out, not a run's record: {reason}", err=True)
         return None
+
+
+def _figures(file: Path) -> dict[str, Any]:
+    tables = json.loads(file.read_text())["experiment"]
+    done = file.parent / "evaluation.json"
+    result = json.loads(done.read_text()) if done.exists() else {}
+    sae = tables["sae"]
     figures: dict[str, Any] = {}
     for group in result.get("figures", {}).values():
         figures.update({name: one["value"] for name, one in group.items()})

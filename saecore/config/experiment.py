@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -133,6 +134,10 @@ class SAETable:
 
     def problems(self) -> Iterator[Problem]:
         """Report a missing or doubled width."""
+        try:
+            json.dumps(self.metadata, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            yield "metadata", f"expected values that JSON can hold: {error}"
         if (self.d_sae is None) == (self.expansion_factor is None):
             yield "d_sae", "expected exactly one of d_sae and expansion_factor"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -28,8 +29,23 @@ def config_error(layers: Layers, problems: list[tuple[str, str]]) -> ConfigError
 
 def origin_of(layers: Layers, path: str) -> str:
     """Where the value at `path` was set: a file, `--set`, or `default`."""
-    plain = re.sub(r"\[\d+\]", "", path)
-    return layers.origins.get(plain, "default")
+    if path in layers.origins:
+        return layers.origins[path]
+    parent, _, last = path.rpartition(".")
+    if last in ("type", *TAGS.values()) and isinstance(value_at(layers, parent), str):
+        return layers.origins.get(parent, "default")  # the short spelling of a component
+    return "default"
+
+
+def value_at(layers: Layers, path: str) -> Any:
+    """What the layers hold at a path such as `logger[0].type`, or None."""
+    found: Any = layers.tables
+    for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
+        if index:
+            found = found[int(index)] if isinstance(found, list) else None
+        else:
+            found = found.get(key) if isinstance(found, Mapping) else None
+    return found
 
 
 def to_tables(config: Any) -> dict[str, Any]:
@@ -93,7 +109,7 @@ def annotated(config: Any, layers: Layers) -> str:
     tables = to_tables(config)
     lines: list[str] = []
 
-    def emit(table: Mapping[str, Any], path: str, header: str | None) -> None:
+    def emit(table: Mapping[str, Any], path: str, header: str | None, dotted: str = "") -> None:
         if header:
             lines.append(f"\n{header}")
         inner = []
@@ -108,12 +124,14 @@ def annotated(config: Any, layers: Layers) -> str:
             one_line = tomli_w.dumps({key: value}).replace("\n    ", " ").replace(",\n]", "]")
             one_line = " ".join(one_line.split("\n")).strip()
             lines.append(f"{one_line:<56} # {origin_of(layers, here)}")
-        for _, value, here in inner:
+        for key, value, here in inner:
+            quoted = key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+            name = f"{dotted}.{quoted}" if dotted else quoted
             if isinstance(value, Mapping):
-                emit(value, here, f"[{here}]")
+                emit(value, here, f"[{name}]", name)
             else:
-                for one in value:
-                    emit(one, here, f"[[{here}]]")
+                for i, one in enumerate(value):
+                    emit(one, f"{here}[{i}]", f"[[{name}]]", name)
 
     emit(tables, "", None)
     return "\n".join(lines) + "\n"

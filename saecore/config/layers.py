@@ -95,8 +95,9 @@ def _add_setting(layers: Layers, setting: str) -> None:
     if not equals or not all(key.split(".")):
         raise ConfigError(layers.source, [f"--set {setting}: expected key=value, such as sae.k=64"])
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = tomllib.loads(f"value = {text}")
+        value = parsed["value"] if len(parsed) == 1 else text
+    except (ValueError, RecursionError):
         value = text  # a bare word is a string
     nested: Table = {}
     inner = nested
@@ -119,7 +120,10 @@ def _merge(
         here = f"{path}.{key}" if path else key
         before = old.get(key)
         if isinstance(value, Mapping):
-            if not isinstance(before, dict) or _tag_changes(before, value):
+            if isinstance(before, str) and "type" not in value:
+                old[key] = {"type": before}  # the short spelling of a component
+                origins[f"{here}.type"] = origins[here]
+            elif not isinstance(before, dict) or _tag_changes(before, value):
                 _forget(origins, here)
                 old[key] = {}
             origins[here] = label
@@ -128,6 +132,10 @@ def _merge(
             _forget(origins, here)
             old[key] = value
             origins[here] = label
+            for i, one in enumerate(value if isinstance(value, list) else ()):
+                origins[f"{here}[{i}]"] = label
+                if isinstance(one, Mapping):
+                    _merge({}, one, label, f"{here}[{i}]", origins)
 
 
 def _tag_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -135,5 +143,5 @@ def _tag_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def _forget(origins: dict[str, str], path: str) -> None:
-    for one in [one for one in origins if one == path or one.startswith(path + ".")]:
+    for one in [one for one in origins if one == path or one.startswith((path + ".", path + "["))]:
         del origins[one]

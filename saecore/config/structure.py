@@ -122,9 +122,15 @@ def _primitive(value: object, cls: type[Any], expected: str) -> Any:
 
 
 def _float(value: object, _: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise Mismatch("a finite number", value)
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise Mismatch("a finite number", value)
+    return number
 
 
 def _literal(value: object, cls: Any) -> object:
@@ -190,6 +196,9 @@ def _attrs(value: object, cls: type[Any], host: Host, converter: cattrs.Converte
             if "choice" in field.metadata and field.metadata["default"] is not attrs.NOTHING:
                 kind, default = field.metadata["choice"], field.metadata["default"]
                 attempt(name, name, lambda k=kind, d=default: structure_choice(k, d, host))  # type: ignore[misc]
+            elif "choices" in field.metadata:
+                kind, default = field.metadata["choices"], list(field.metadata["default"])
+                attempt(name, name, lambda k=kind, d=default: _choices(k, d, host))  # type: ignore[misc]
             elif field.default is attrs.NOTHING:
                 problems.append((name, "missing; it has no default"))
             continue

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from saecore import SAE, runner
+from saecore import SAE, assembly, runner
 from saecore.config import load_experiment
 from saecore.config.experiment import Experiment
 from saecore.evaluation import evaluate
@@ -63,11 +63,11 @@ def compare(options: argparse.Namespace, directory: Path) -> None:
         ours, seconds = result.sae, result.seconds
     device = torch.device("cpu")
     backend = experiment.model.plugin.build(device, DTYPES[experiment.model.dtype])
-    d_in, d_out = runner._sizes(experiment, backend, "experiment")
-    rows = runner._tokens(experiment, backend, "experiment")
-    first = runner._sae(experiment, backend, d_in, d_out, device, "experiment")
+    d_in, d_out = assembly.sizes(experiment, backend, "experiment")
+    rows = assembly.read_tokens(experiment, backend, "experiment")
+    first = assembly.make_sae(experiment, backend, d_in, d_out, device, "experiment")
     save_file({k: v.contiguous() for k, v in weights(first).items()}, directory / "initial.st")
-    reading = dump(experiment, runner._window(experiment, backend, rows), d_in, directory)
+    reading = dump(experiment, assembly.make_window(experiment, backend, rows), d_in, directory)
 
     job["sae"] |= {"d_in": d_in, "d_sae": first.cfg.d_sae}
     job |= {name: str(directory / file) for name, file in FILES.items()} | {"seed": options.seed}

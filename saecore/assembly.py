@@ -1,0 +1,222 @@
+"""The parts of a run, made from an experiment: model, text, window, SAE, trainer."""
+
+from __future__ import annotations
+
+import torch
+
+from saecore.backend import ModelBackend
+from saecore.config.experiment import Experiment
+from saecore.data.buffer import Window, WindowSettings
+from saecore.data.packing import Packing
+from saecore.data.tokens import TokenRows, special_tokens, token_rows
+from saecore.errors import ConfigError, DataError
+from saecore.randomness import generator
+from saecore.sae import SAE
+from saecore.sae_config import DTYPES, Shape
+from saecore.trainer import Trainer, TrainerSettings
+
+
+def pick_device(name: str, source: str = "experiment") -> torch.device:
+    """The torch device of `model.device`; "auto" takes cuda, mps, cpu in this order.
+
+    Raises:
+        ConfigError: this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, True):
+        raise ConfigError(
+            source, [f'model.device: this machine has no {name}; use "auto" or "cpu"']
+        )
+    return device
+
+
+def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[int, int]:
+    """d_in and d_out, from the model's hooks."""
+    model, problems = experiment.model, []
+    cls = experiment.sae.plugin.component.builder()
+    name = experiment.sae.plugin.name
+    if model.hooks and not getattr(cls, "several_hooks", False):
+        problems.append(f"model.hooks: architecture {name} reads one hook; set model.hook")
+    if model.target_hook and not getattr(cls, "separate_target", False):
+        problems.append(
+            f"model.target_hook: architecture {name} reconstructs what it reads; remove the key"
+        )
+    if problems:
+        raise ConfigError(source, problems)
+
+    def size(hook: str) -> int:
+        sizes = backend.d(hook)
+        if model.head is None:
+            return int(torch.tensor(sizes).prod())
+        if len(sizes) == 1:
+            problems.append(
+                f"model.head: {hook} has no heads; use hook_z, hook_q, hook_k or hook_v, or "
+                "remove the key"
+            )
+        elif model.head >= sizes[0]:
+            problems.append(f"model.head: {hook} has heads 0 to {sizes[0] - 1}, got {model.head}")
+        return sizes[-1]
+
+    d_in = size(model.read_hooks[0])
+    d_out = size(model.target_hook) if model.target_hook else d_in
+    if backend.max_context is not None and experiment.dataset.context_size > backend.max_context:
+        problems.append(
+            f"dataset.context_size: {backend.name} takes at most {backend.max_context} tokens, "
+            f"got {experiment.dataset.context_size}"
+        )
+    if problems:
+        raise ConfigError(source, problems)
+    return d_in, d_out
+
+
+def read_tokens(experiment: Experiment, backend: ModelBackend, source: str) -> TokenRows:
+    """Tokenise and pack the text, or open what was made before.
+
+    Raises:
+        ConfigError: the tokenizer has no such special token.
+        DataError: there is no text, or none held out.
+    """
+    table = experiment.dataset
+    special = special_tokens(backend.tokenizer)
+    problems = []
+    if table.prepend_bos and "bos" not in special:
+        problems.append(
+            f"dataset.prepend_bos: {backend.name}'s tokenizer has no BOS token; set it to false"
+        )
+    separator: int | None = None
+    if isinstance(table.separator, int):
+        separator = table.separator
+        if not 0 <= separator < backend.vocab_size:
+            problems.append(
+                f"dataset.separator: expected a token id below {backend.vocab_size}, "
+                f"got {separator}"
+            )
+    elif table.separator != "none":
+        separator = special.get(table.separator)
+        if separator is None:
+            problems.append(
+                f"dataset.separator: {backend.name}'s tokenizer has no {table.separator} token; "
+                f"expected one of {', '.join([*special, 'none'])} or a token id"
+            )
+    if problems:
+        raise ConfigError(source, problems)
+    packing = Packing(
+        table.context_size,
+        begin_context=special["bos"] if table.prepend_bos else None,
+        separator=separator,
+        concat=table.concat,
+    )
+    documents = table.plugin.build()
+    rows = token_rows(documents, backend.tokenizer, backend.vocab_size, packing, table.held_out)
+    if experiment.evaluation.tokens and experiment.evaluator and not len(rows.held_out):
+        raise DataError(
+            "dataset.held_out: no context of held-out text to evaluate on; raise "
+            "dataset.held_out, give more text, or set evaluation.tokens = 0"
+        )
+    return rows
+
+
+def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) -> Window:
+    """The stream of activations.
+
+    Raises:
+        DataError: the text is shorter than the training.
+    """
+    model, table, buffer = experiment.model, experiment.dataset, experiment.buffer
+    exclude: tuple[int, ...] = ()
+    if table.exclude_special_tokens is True:
+        exclude = tuple(sorted(set(special_tokens(backend.tokenizer).values())))
+    elif table.exclude_special_tokens:
+        exclude = table.exclude_special_tokens
+    window = Window(
+        backend,
+        rows.train,
+        WindowSettings(
+            model.read_hooks,
+            model.target_hook,
+            model.head,
+            buffer.tokens,
+            buffer.model_batch_size,
+            table.positions,
+            exclude,
+            table.epochs,
+            table.seed,
+        ),
+    )
+    needed = experiment.training.steps * experiment.training.batch_size
+    available = window.rows()
+    if available < needed:
+        epochs = -(-needed * table.epochs // max(1, available))
+        raise DataError(
+            f"training.tokens: the text has {available:_} tokens in {table.epochs} epoch(s), "
+            f"{needed:_} were asked for; lower training.tokens, give more text or set "
+            f"dataset.epochs = {epochs}"
+        )
+    return window
+
+
+def make_sae(
+    experiment: Experiment,
+    backend: ModelBackend,
+    d_in: int,
+    d_out: int,
+    device: torch.device,
+    source: str,
+) -> SAE:
+    """The SAE with its first weights.
+
+    Raises:
+        ConfigError: the settings do not fit each other, or not the SAE to start from.
+    """
+    table = experiment.sae
+    shape = Shape(d_in, d_out, table.width(d_in), DTYPES[table.dtype], device)
+    try:
+        sae: SAE = table.plugin.build(shape)
+    except ConfigError as error:
+        raise ConfigError(source, error.problems) from None
+    if table.init_from is None:
+        sae.initialize(generator(experiment.seed, "init"), table.init.decoder_norm)
+        return sae
+    start = SAE.load_from_disk(table.init_from, device)
+    state, given = sae.state_dict(), start.state_dict()
+    for name, tensor in state.items():
+        if name not in given or given[name].shape != tensor.shape:
+            got = list(given[name].shape) if name in given else "nothing"
+            raise ConfigError(
+                source,
+                [f"sae.init_from: {table.init_from}: {name}: expected {list(tensor.shape)}, "
+                 f"got {got}"],
+            )  # fmt: skip
+    sae.load_state_dict({name: given[name] for name in state})
+    return sae
+
+
+def make_trainer(experiment: Experiment, sae: SAE, window: Window) -> Trainer:
+    """The trainer, before its first step."""
+    t = experiment.training
+    lr = 2e-4 / (sae.cfg.d_sae / 2**14) ** 0.5 if t.lr == "auto" else float(t.lr)
+    settings = TrainerSettings(
+        t.steps,
+        t.batch_size,
+        lr,
+        t.clip_norm,
+        t.accumulate,
+        t.autocast,
+        t.feature_sampling_window,
+        t.bad_numbers,
+        experiment.seed,
+    )
+    return Trainer(
+        sae,
+        window,
+        t.optimizer.build(sae.parameters(), lr),
+        settings,
+        lr_schedule=t.lr_schedule.build(),
+        normalizer=experiment.sae.normalizer.build(),
+        dead_latents=experiment.sae.dead_latents.build(),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from saecore.step import Batch, Scheduled, StepContext, StepOutput
 __all__ = ["SAE"]
 
 
-class SAE(nn.Module):
+class SAE(nn.Module, abc.ABC):
     """Base of every sparse autoencoder; a subclass says which latents are active.
 
     Parameters (both matrices latent-major and contiguous, because sparse work walks latents):
@@ -126,9 +127,9 @@ class SAE(nn.Module):
 
     # -- forward ---------------------------------------------------------------------------
 
+    @abc.abstractmethod
     def select(self, x: Tensor) -> Codes:
         """The active latents of `x [N, d_in]`, before `latent_scale`."""
-        raise NotImplementedError(f"{type(self).__name__} does not implement select")
 
     def encode_sparse(self, x: Tensor) -> Codes:
         """Features of `x [..., d_in]`, leading dimensions flattened to rows."""

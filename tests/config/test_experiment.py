@@ -145,8 +145,8 @@ HOOK = 'hook = "blocks.2.hook_resid_post"'
     ],
 )
 def test_alternatives_of_the_example_are_accepted(load, old, new):
-    """Every alternative that the documentation names is valid."""
-    load((old, new))
+    """Every alternative that the documentation names is valid, and changes the experiment."""
+    assert load((old, new)) != load()
 
 
 def test_the_written_examples_are_valid():

@@ -18,18 +18,25 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def explained(path: Path, doing: str = "written") -> Iterator[None]:
-    """Turn an OSError into a CheckpointError that says what to do."""
+def explained(path: Path, doing: str = "written", setting: str = "output") -> Iterator[None]:
+    """Turn an OSError into a CheckpointError that says what to do.
+
+    Args:
+        path: what is being worked on.
+        doing: what cannot be done to it.
+        setting: what decides where it is.
+    """
     try:
         yield
     except OSError as error:
+        allowed = f"set {setting} to a directory that you may write to"
         remedy = {
-            errno.ENOSPC: "free some space or set output to another disk",
-            errno.EDQUOT: "free some of your quota or set output to another disk",
-            errno.EACCES: "choose an output directory that you may write to",
-            errno.EPERM: "choose an output directory that you may write to",
-            errno.EROFS: "choose an output directory on a disk that is not read-only",
-        }.get(error.errno or 0, "set output to another directory")
+            errno.ENOSPC: f"free some space or set {setting} to another disk",
+            errno.EDQUOT: f"free some of your quota or set {setting} to another disk",
+            errno.EACCES: allowed,
+            errno.EPERM: allowed,
+            errno.EROFS: f"set {setting} to a disk that is not read-only",
+        }.get(error.errno or 0, f"set {setting} to another directory")
         raise CheckpointError(f"{path}: cannot be {doing}: {error.strerror}; {remedy}") from error
 
 

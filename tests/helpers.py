@@ -2,6 +2,21 @@
 
 import torch
 
+MINIMAL = """\
+[model]
+type = "tiny_lm"
+hook = "blocks.2.hook_resid_post"
+[dataset]
+type = "python_corpus"
+[sae]
+architecture = "topk"
+d_sae = 64
+k = 4
+[training]
+tokens = 10_000
+"""
+"""The shortest experiment that is valid, as TOML."""
+
 
 def assert_close(ours, recorded, what=""):
     """Compare with a recording: 1e-5 of the norm, and elementwise rtol 1e-4, atol 1e-5."""

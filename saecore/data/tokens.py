@@ -98,7 +98,7 @@ def _write(
     few = len(documents) < FEW
     dtype = np.uint16 if vocab_size <= 2**16 else np.int32
     counts = {}
-    with explained(directory):
+    with explained(directory, setting="the variable SAECORE_CACHE"):
         directory.mkdir(parents=True, exist_ok=True)
         for side in SIDES:
             temporary = directory / f".{side}-{os.getpid()}.bin"

@@ -12,20 +12,8 @@ from saecore.config import load_experiment, structure_experiment
 from saecore.config.explain import annotated, chosen, field_docs, flatten, to_tables
 from saecore.config.layers import Layers
 from saecore.plugins import Host
+from tests.helpers import MINIMAL
 
-MINIMAL = """\
-[model]
-type = "tiny_lm"
-hook = "blocks.2.hook_resid_post"
-[dataset]
-type = "python_corpus"
-[sae]
-architecture = "topk"
-d_sae = 64
-k = 4
-[training]
-tokens = 10_000
-"""
 FULL = (
     MINIMAL
     + """\

@@ -8,20 +8,7 @@ from saecore.config import load_experiment
 from saecore.config.explain import to_tables
 from saecore.config.layers import read_layers
 from saecore.errors import ConfigError
-
-MINIMAL = """\
-[model]
-type = "tiny_lm"
-hook = "blocks.2.hook_resid_post"
-[dataset]
-type = "python_corpus"
-[sae]
-architecture = "topk"
-d_sae = 64
-k = 4
-[training]
-tokens = 10_000
-"""
+from tests.helpers import MINIMAL
 
 
 @pytest.fixture

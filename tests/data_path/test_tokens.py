@@ -7,7 +7,7 @@ from saecore.data import tokens as module
 from saecore.data.documents import Document, held_out, parts
 from saecore.data.packing import Packing
 from saecore.data.tokens import token_rows
-from saecore.errors import DataError
+from saecore.errors import CheckpointError, DataError
 
 
 class Letters:
@@ -83,3 +83,11 @@ def test_tokens_outside_the_vocabulary():
         token_rows(Texts(["abc" * 9, "zzz" * 9]), Letters(), 20, Packing(8), 0.0)
     with pytest.raises(DataError):  # nothing half-made is left behind that would be used
         token_rows(Texts(["abc" * 9, "zzz" * 9]), Letters(), 20, Packing(8), 0.0)
+
+
+def test_a_cache_that_cannot_be_written(cache, monkeypatch):
+    """A cache directory that cannot be made is an error that names the variable to set."""
+    (cache / "file").write_text("")
+    monkeypatch.setenv("SAECORE_CACHE", str(cache / "file"))
+    with pytest.raises(CheckpointError, match="set the variable SAECORE_CACHE"):
+        token_rows(Texts(["abcdefgh" * 4] * 30), Letters(), 26, Packing(8), 0.2)

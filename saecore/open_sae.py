@@ -54,14 +54,17 @@ class OpenSAE(SAE):
         """The reconstruction loss, the activation's losses and the sparsity penalty."""
         output = super().training_step(batch, context)
         if self._scheduled:
-            penalty = context.scheduled["l1_coefficient"] * self.penalty(output.codes).mean()
-            output.losses["l1_loss"] = penalty
+            output.losses["l1_loss"] = self.penalty_loss(output.codes, context)
         return output
 
-    def penalty(self, codes: Codes) -> Tensor:
+    def penalty_loss(self, codes: Codes, context: StepContext) -> Tensor:
+        """The sparsity penalty, its coefficient applied."""
+        penalty = self.penalty(codes, self.cfg.lp_norm).mean()
+        return context.scheduled["l1_coefficient"] * penalty
+
+    def penalty(self, codes: Codes, p: float) -> Tensor:
         """‖f · n‖_p of each token `[N]`: a true p-norm, zero (with gradient zero) at f = 0."""
         weighted = codes.values * codes.per_latent(self.decoder_norms())
-        p = self.cfg.lp_norm
         if p == 1:
             return codes.sum_per_row(weighted.abs())
         powers = codes.sum_per_row(weighted.abs() ** p)

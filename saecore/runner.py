@@ -70,7 +70,7 @@ def run(experiment: Experiment, host: Host | None = None, source: str = "experim
     rows = read_tokens(experiment, backend, source)
     window = make_window(experiment, backend, rows)
     sae = make_sae(experiment, backend, d_in, d_out, device, source)
-    trainer = make_trainer(experiment, sae, window)
+    trainer = make_trainer(experiment, sae, window, source)
 
     info = _start(experiment, parent, backend, rows, host)
     loggers = _loggers(experiment, info, host)

@@ -53,6 +53,8 @@ class SAE(nn.Module):
 
     file_defaults: ClassVar[Mapping[str, Any]] = {"rescale_acts_by_decoder_norm": False}
     """What it means when a key is missing in cfg.json, where that is not the field's default."""
+    training_state: ClassVar[tuple[str, ...]] = ()
+    """Buffers that checkpoints keep and published files do not."""
     latent_vectors: ClassVar[tuple[str, ...]] = ("b_enc",)
     """Parameters `[d_sae]` in the unit of pre-activations; they scale with them."""
     encoder: nn.Parameter

@@ -46,6 +46,7 @@ def weights(sae: SAE) -> dict[str, Tensor]:
     return {
         _file_name(name): one.t() if name == "encoder" else one
         for name, one in sae.state_dict().items()
+        if name not in sae.training_state
     }
 
 
@@ -225,5 +226,7 @@ def _load(sae: SAE, tensors: dict[str, Tensor], path: Path) -> None:
         {
             name: tensors["W_enc"].t() if name == "encoder" else tensors[_file_name(name)]
             for name in sae.state_dict()
-        }
+            if name not in sae.training_state
+        },
+        strict=False,  # every tensor has been checked; the state of training is not in files
     )

@@ -20,6 +20,10 @@ class StandardConfig(OpenConfig, ArchitectureConfig):
     """Function from pre-activations to features."""
     l1_coefficient: float = attrs.field(default=1.0, validator=at_least(0))
     """Weight of the sparsity penalty."""
+    lp_schedule: Choice = choice("schedule", "constant")
+    """How p changes over the run: lp_norm times the schedule's value (p-annealing)."""
+    lp_rescale: bool = False
+    """Change the weight along with p so that the penalty has no jumps."""
 
 
 @hookimpl

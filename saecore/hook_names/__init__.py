@@ -85,7 +85,8 @@ def unknown_hook(
     layers = [path for path in paths if path.rpartition(".")[2].isdigit()] or list(paths)
     shown = ", ".join(layers[:: max(1, len(layers) // 2)][:3])
     if names:
-        known = f"{len(names)} names such as {next(iter(names))}"
+        example = next((name for name in names if name.endswith("resid_post")), names[0])
+        known = f"{len(names)} names such as {example}"
         known += f"; or module paths such as {shown}" if paths else ""
     else:
         known = (

@@ -8,10 +8,12 @@ from pathlib import Path
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    StrictDataclassError,
 )
 
 from saecore.errors import ModelError
@@ -27,6 +29,8 @@ def explained(name: str, revision: str | None, error: Exception) -> ModelError:
     """
     causes = list(_chain(error))
     said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, StrictDataclassError):  # the second line has the value and what is wrong
+        said = " ".join(str(error).split())
 
     def caused_by(*kinds: type[BaseException]) -> bool:
         return any(isinstance(one, kinds) for one in causes)
@@ -59,6 +63,16 @@ def explained(name: str, revision: str | None, error: Exception) -> ModelError:
         return ModelError(
             f"model.name: {name!r} is no directory here and not in the hub's local cache, and the "
             f"hub {state}; give a directory, or run `hf download {name}` where there is a network"
+        )
+    if not Path(name).is_dir() and caused_by(HFValidationError):
+        return ModelError(
+            f"model.name: {name!r} is no directory, nor can a model on the hub have this name; "
+            "check the path"
+        )
+    if "FlashAttention" in said:
+        return ModelError(
+            f"model.attention: {name}: {said.rpartition(': ')[2].strip()} Install flash-attn, or "
+            'set model.attention = "sdpa"'
         )
     if isinstance(error, ImportError):
         return ModelError(f"model: {name} needs a package that is not installed: {said.strip()}")

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from transformers.models.auto import modeling_auto
@@ -18,6 +19,11 @@ from transformers.utils import logging
 from saecore.errors import ModelError
 from saecore.trust import remote_code_allowed
 from saecore_plugins.models.explanations import explained, missing_weights
+
+CANNOT_LOAD = (
+    OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError,
+)  # fmt: skip
+"""What `from_pretrained` raises for files that are missing, damaged or of an unknown kind."""
 
 
 @attrs.frozen
@@ -75,7 +81,7 @@ def load(
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
         settings = {"dtype": dtype, **_placement(device, dtype, attention, quantization)}
         model = _model(name, config, {**options, **settings})
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except CANNOT_LOAD as error:
         raise explained(name, revision, error) from error
     if quantization is None:
         model = model.to(device)

@@ -60,6 +60,19 @@ def test_replacing_reaches_the_logits_as_in_the_bridge(name, any_tokenizer):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "bert"])
+def test_parts_add_up(name):
+    """What attention and MLP put out is what joins the residual stream, norms behind them too."""
+    model = backend(name)
+    parts = ["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"]
+    hooks = {one: f"blocks.1.hook_{one}" for one in parts}
+    found = model.activations(TOKENS, [hook for hook in hooks.values() if hook in model._names])
+    pre, attention, mid, mlp, post = (found.get(hook) for hook in hooks.values())
+    if mid is not None:
+        torch.testing.assert_close(pre + attention, mid)
+    torch.testing.assert_close(pre + attention + mlp, post)
+
+
 def test_gemma3_with_and_without_its_vision_tower():
     """The language model inside a Gemma 3 that sees has the same names and activations."""
     text, both = make("gemma3_text"), backend("gemma3")

@@ -14,12 +14,40 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from saecore.config import load_experiment
 from saecore.errors import ModelError
+from saecore.huggingface import HuggingFaceBackend
+from saecore.runner import run
 from saecore_plugins.models import huggingface, loading
 from saecore_plugins.models.tiny_lm import DIRECTORY
 from tests.models.tiny import TOKENS, make, tokenizer
 
 CPU = torch.device("cpu")
+EXPERIMENT = """\
+output = "{path}/runs"
+[model]
+type = "huggingface"
+name = "{directory}"
+hook = "blocks.1.hook_resid_post"
+[dataset]
+type = "text_files"
+paths = ["{path}/text.txt"]
+context_size = 16
+[buffer]
+tokens = 64
+model_batch_size = 2
+[sae]
+architecture = "topk"
+d_sae = 64
+k = 4
+[training]
+tokens = 128
+batch_size = 64
+[evaluation]
+tokens = 64
+[[evaluator]]
+type = "reconstruction"
+"""
 
 
 def build(name, dtype=torch.float32, **settings):
@@ -74,6 +102,25 @@ def test_encoder_gives_masked_logits(saved):
     changed[:, -1] = 50
     first = [backend.run_with(one, {})[:, 0] for one in (TOKENS, changed)]
     assert not torch.allclose(*first)
+
+
+def test_sae_on_an_encoder(saved, tmp_path, monkeypatch):
+    """An SAE trains on BERT with the default settings: its contexts begin with [CLS]."""
+    monkeypatch.setenv("SAECORE_CACHE", str(tmp_path / "cache"))
+    directory, file, seen = saved(make("bert")), tmp_path / "experiment.toml", []
+    (tmp_path / "text.txt").write_text(" ".join(f"t{3 + i % 37}" for i in range(2000)))
+    file.write_text(EXPERIMENT.format(directory=directory, path=tmp_path))
+    original = HuggingFaceBackend.activations
+
+    def watched(self, tokens, hooks):
+        seen.append(tokens)
+        return original(self, tokens, hooks)
+
+    monkeypatch.setattr(HuggingFaceBackend, "activations", watched)
+    result = run(load_experiment(file)[0])
+    assert result.evaluation["reconstruction"]["l0"]["value"] == 4
+    contexts = torch.cat([one for one in seen if one.shape[1] == 16])
+    assert (contexts[:, 0] == 1).all()
 
 
 @pytest.mark.parametrize("name", ["bert", "llama"])
@@ -174,6 +221,17 @@ def test_quantization_reaches_transformers(saved, monkeypatch, bits):
     assert seen[f"load_in_{bits}"] is True
     assert seen["device"] == CPU
     assert backend.identity["quantization"] == bits
+
+
+@pytest.mark.parametrize(("bits", "off"), [("8bit", 0.05), ("4bit", 0.3)])
+def test_quantized_weights(bits, off):
+    """With bitsandbytes there, quantized weights give nearly the same activations."""
+    pytest.importorskip("bitsandbytes")
+    hook = "blocks.2.hook_resid_post"
+    whole, fewer = (
+        build(DIRECTORY, quantization=one).activations(TOKENS, [hook])[hook] for one in (None, bits)
+    )
+    assert 0 < (fewer - whole).norm() / whole.norm() < off
 
 
 def test_unknown_name_while_offline(monkeypatch):

@@ -45,7 +45,7 @@ def published(
         "training_architecture_details": details,
         "l0": values.get("metrics/l0"),
         "num_dead_features": values.get("sparsity/dead_features"),
-        "activation_convention": "raw",
+        "activation_convention": backend.convention,
         "corpus": rows.corpus,
         "training_tokens": trainer.tokens,
         **table.metadata,

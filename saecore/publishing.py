@@ -29,7 +29,7 @@ def published(
     details: dict[str, Any] = {"decoder_init_norm": table.init.decoder_norm}
     details.update(trainer.sae.training_details())
     metadata = {
-        "dataset_path": data.plugin.name,
+        "dataset_path": rows.identity.get("name", data.plugin.name),
         "hook_name": model.read_hooks[0],
         "model_name": backend.name,
         "model_class_name": type(getattr(backend, "model", backend)).__name__,

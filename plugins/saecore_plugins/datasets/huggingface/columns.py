@@ -8,6 +8,7 @@ from typing import Any
 
 from saecore.errors import DataError, nearest
 from saecore_plugins.datasets.huggingface import HuggingFaceConfig
+from saecore_plugins.datasets.huggingface.opening import no_rows
 
 TEXT = ("tokens", "input_ids", "text", "content", "problem")
 CONVERSATIONS = ("conversation", "conversations", "messages")
@@ -41,10 +42,7 @@ def sampled(rows: Any, config: HuggingFaceConfig) -> dict[str, Any]:
         if not any(value in (None, []) for value in sample.values()):
             break
     if not sample:
-        raise DataError(
-            f"dataset.name: {config.name} has no rows in split {config.split!r}; give another "
-            "split or other files"
-        )
+        raise no_rows(config)
     return sample
 
 

@@ -90,6 +90,14 @@ def _remedy(error: BaseException) -> str:
     return "expected parquet, json lines, arrow, csv or text files, or a name on the hub"
 
 
+def no_rows(config: HuggingFaceConfig) -> DataError:
+    """The error of an empty dataset."""
+    return DataError(
+        f"dataset.name: {config.name} has no rows in split {config.split!r}; give another split "
+        "or other files"
+    )
+
+
 def _refuse(config: HuggingFaceConfig, key: str, why: str) -> None:
     if getattr(config, key):
         raise DataError(f"dataset.{key}: {why}; remove the key")
@@ -143,6 +151,9 @@ def _built(config: HuggingFaceConfig, name: str, data_files: list[str]) -> Opene
         rows = builder.as_streaming_dataset(split=config.split)
     else:
         builder.download_and_prepare()
+        prepared = (builder.info.splits or {}).get(config.split.partition("[")[0])
+        if prepared is not None and not prepared.num_examples:
+            raise no_rows(config)
         rows = builder.as_dataset(split=config.split)
     return Opened(rows, source, _identity(config, None if local else builder.hash))
 

@@ -281,6 +281,15 @@ def test_documents_that_come_tokenised(cache):
     documents = Both([Document("a", tokens=[5, 6, 7]), Document("b", "abc"), Document("c")])
     rows = token_rows(documents, Letters(), 26, Packing(6), 0.0)
     assert rows.train.tolist() == [[5, 6, 7, 0, 1, 2]]
+    ready = Both([Document(str(i), tokens=[i, 1, 2]) for i in range(4)])
+    ready.fingerprint = "ready"
+    rows = token_rows(ready, Letters(), 26, Packing(3, concat=False), 0.0)
+    assert rows.train.tolist() == [[i, 1, 2] for i in range(4)]
+    few = Both([Document("a", tokens=list(range(20)))])
+    few.fingerprint = "few"
+    rows = token_rows(few, Letters(), 26, Packing(5), 0.25)
+    assert rows.train.flatten().tolist() == list(range(15))
+    assert rows.held_out.tolist() == [list(range(15, 20))]
     wrong = Both([Document("a", tokens=[5, 26])])
     wrong.fingerprint = "wrong"
     with pytest.raises(DataError, match=r"a has token 26, outside .*tokenised for another model"):

@@ -97,10 +97,13 @@ def test_forms(tmp_path, form, streaming):
         assert len(found) == 30
 
 
-def test_one_file(tmp_path):
-    """A single file is a dataset too."""
+@pytest.mark.parametrize("streaming", [False, True])
+def test_one_file(tmp_path, monkeypatch, streaming):
+    """A single file is a dataset too, also beside the experiment."""
     directory = write(tmp_path, {"text": TEXTS}, "jsonl")
-    assert [one.text for one in build(directory / "a.jsonl")] == TEXTS
+    monkeypatch.chdir(directory)
+    for name in (directory / "a.jsonl", "a.jsonl", "."):
+        assert [one.text for one in read(build(name, streaming=streaming))] == TEXTS
 
 
 def test_data_files_and_splits(tmp_path):
@@ -112,6 +115,20 @@ def test_data_files_and_splits(tmp_path):
     assert len(build(tmp_path, split="train[:30%]")) == 3
     both = build(tmp_path, data_files=["*.parquet"])
     assert len(both) == 20
+
+
+def test_a_stream_of_several_files_goes_on_anywhere(tmp_path):
+    """Read from any row on, a stream of several files and groups of rows gives what it gives
+    there when read from the beginning.
+    """
+    for i in range(3):
+        data = datasets.Dataset.from_dict({"text": [f"{i} {j}" for j in range(11)]})
+        data.to_parquet(tmp_path / f"{i}.parquet", batch_size=4)
+    stream = build(tmp_path, streaming=True)
+    everything = read(stream)
+    assert len({one.text for one in everything}) == 33
+    for number in range(34):
+        assert list(stream.read_from(number)) == everything[number:]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -324,6 +341,18 @@ def test_a_damaged_file(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": \n')
     for streaming in (False, True):
         refused(r"dataset\.name: .* cannot be (opened|read)", tmp_path, streaming=streaming)
+
+
+def test_a_network_that_fails_under_way(tmp_path):
+    """A stream that breaks off says at which row, and that a new run goes on there."""
+    found = build(write(tmp_path, {"text": TEXTS}, "parquet"), streaming=True)
+
+    def rows():
+        yield from ({"text": one} for one in TEXTS[:7])
+        raise ConnectionError("reset by peer")
+
+    with pytest.raises(DataError, match=r"read at row 7: reset by peer \(.*run again"):
+        list(found.reader.read(rows(), 0))
 
 
 def test_filters_that_cannot_be(tmp_path):

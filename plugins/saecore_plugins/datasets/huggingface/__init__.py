@@ -57,7 +57,8 @@ class HuggingFaceConfig:
     default: the first there is of tokens, input_ids, text, content, problem, conversation,
     conversations, messages."""
     filter: tuple[FilterConfig, ...] = ()
-    """Conditions that a row has to meet, all of them."""
+    """Conditions that a row has to meet, all of them: tables [[dataset.filter]] with column and
+    one of equals, one_of and min_length."""
 
 
 def build(config: HuggingFaceConfig, tokenizer: Any) -> Documents | DocumentStream:

@@ -40,7 +40,7 @@ def opened(config: HuggingFaceConfig) -> Opened:
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    path = Path(config.name).expanduser()
+    path = Path(config.name).expanduser().resolve()  # `datasets` names it by its directory
     with explained(config):
         if path.exists():
             _refuse(config, "revision", f"{config.name} is a local path, which has no revisions")
@@ -68,11 +68,11 @@ def explained(config: HuggingFaceConfig, doing: str = "opened") -> Iterator[None
     except Exception as error:  # of pyarrow, httpx, fsspec, …: there is no common base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"dataset.name: {config.name!r} cannot be {doing}: {reason} ({_remedy(error)})"
+            f"dataset.name: {config.name!r} cannot be {doing}: {reason} ({_remedy(error, doing)})"
         ) from error
 
 
-def _remedy(error: BaseException) -> str:
+def _remedy(error: BaseException, doing: str) -> str:
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
     from huggingface_hub.errors import GatedRepoError
 
@@ -80,13 +80,15 @@ def _remedy(error: BaseException) -> str:
         return "accept its terms on its page on the hub, then `hf auth login` or set HF_TOKEN"
     if isinstance(error, DatasetNotFoundError):
         return "check the name and the revision, and `hf auth login` if the dataset is private"
-    if isinstance(error, ConnectionError):
+    if isinstance(error, ConnectionError) and doing == "opened":
         return (
             "expected a file or directory here, or a name on the hub: check the path; the hub "
             "needs a network and HF_HUB_OFFLINE unset"
         )
     if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
         return f"{type(error.__cause__).__name__}: {str(error.__cause__).splitlines()[0]}"
+    if doing != "opened":
+        return "repair the file; or, if the network is at fault, run again: a stream goes on there"
     return "expected parquet, json lines, arrow, csv or text files, or a name on the hub"
 
 

@@ -144,25 +144,24 @@ class ShardedContexts:
 
     def _write(self) -> None:
         """Write the next shard: the file first, its manifest when that is whole."""
-        rows = self._next_rows()
-        last = len(rows) < self.rows_per_shard
-        rest = [] if last else self._packer.rest
-        tokens = np.concatenate([*rows, np.asarray(rest, dtype=np.int64)]).astype(self._dtype)
-        manifest = Manifest(len(rows), self._taken, len(rest), last)
-        number, where = len(self._manifests), "the variable SAECORE_CACHE"
-        write_bytes(self._file(number, "bin"), tokens.tobytes(), where)
-        text = json.dumps(attrs.asdict(manifest))
-        write_bytes(self._file(number, "json"), text.encode(), where)
-        self._manifests.append(manifest)
-
-    def _next_rows(self) -> list[Tokens]:
         if self._new is None:
             self._new = self._rows_from_here()
         try:
-            return list(itertools.islice(self._new, self.rows_per_shard))
+            rows = list(itertools.islice(self._new, self.rows_per_shard))
+            last = len(rows) < self.rows_per_shard
+            rest = [] if last else self._packer.rest
+            tokens = np.concatenate([*rows, np.asarray(rest, dtype=np.int64)]).astype(self._dtype)
+            manifest = Manifest(len(rows), self._taken, len(rest), last)
+            number, where = len(self._manifests), "the variable SAECORE_CACHE"
+            write_bytes(self._file(number, "bin"), tokens.tobytes(), where)
+            text = json.dumps(attrs.asdict(manifest))
+            write_bytes(self._file(number, "json"), text.encode(), where)
         except BaseException:
-            self._new = None  # an iterator that has failed looks like one that has ended
+            # What was read is lost, and an iterator that failed looks like one that has ended:
+            # whoever goes on in this process begins again behind the last shard.
+            self._new = None
             raise
+        self._manifests.append(manifest)
 
     def _rows_from_here(self) -> Iterator[Tokens]:
         """Rows after those of the last shard."""

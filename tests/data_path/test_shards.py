@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from saecore.data import shards as shards_module
 from saecore.data import tokens as tokens_module
 from saecore.data.buffer import Window, WindowSettings
 from saecore.data.documents import Document, held_out
@@ -102,6 +103,37 @@ def test_rows_after_a_stop_anywhere(tmp_path, fail_at):
     with pytest.raises(DataError, match="network"):  # not taken for the stream's end
         found.count(10_000)
     assert np.array_equal(contexts(tmp_path).first(10_000), packed(Source()))
+
+
+def test_rows_after_a_write_that_failed(tmp_path, monkeypatch):
+    """A shard that could not be written is read and written again, in the same process too."""
+    write, failed = shards_module.write_bytes, []
+
+    def full(path, data, setting):
+        if path.name in ("000001.bin", "000002.json") and path.name not in failed:
+            failed.append(path.name)
+            raise CheckpointError("disk full")
+        write(path, data, setting)
+
+    monkeypatch.setattr(shards_module, "write_bytes", full)
+    found = contexts(tmp_path)
+    for _ in range(2):
+        with pytest.raises(CheckpointError):
+            found.count(10_000)
+    assert len(failed) == 2
+    assert np.array_equal(found.first(10_000), packed(Source()))
+
+
+def test_an_end_at_the_end_of_a_shard(tmp_path):
+    """A stream that ends where a shard is full is known to have ended; nothing is added."""
+
+    def tokens_from(number):
+        return ((i, np.arange(8 * i, 8 * i + 8)) for i in range(number, 2 * PER_SHARD))
+
+    for _ in range(2):
+        found = contexts(tmp_path, tokens_from, Packing(8))
+        assert found.first(10_000).flatten().tolist() == list(range(16 * PER_SHARD))
+        assert found.total == found.count(1) == 2 * PER_SHARD
 
 
 def test_a_stop_between_file_and_manifest(tmp_path):

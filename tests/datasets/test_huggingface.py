@@ -99,8 +99,12 @@ def test_forms(tmp_path, form, streaming):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_one_file(tmp_path, monkeypatch, streaming):
-    """A single file is a dataset too, also beside the experiment."""
+    """A single file is a dataset too, also beside the experiment or with an odd name."""
     directory = write(tmp_path, {"text": TEXTS}, "jsonl")
+    (directory / "odd").mkdir()
+    odd = (directory / "a.jsonl").rename(directory / "odd" / "a[1] *.jsonl")
+    assert [one.text for one in read(build(odd, streaming=streaming))] == TEXTS
+    odd.rename(directory / "a.jsonl")
     monkeypatch.chdir(directory)
     for name in (directory / "a.jsonl", "a.jsonl", "."):
         assert [one.text for one in read(build(name, streaming=streaming))] == TEXTS
@@ -317,6 +321,8 @@ def test_no_rows(tmp_path, streaming):
 def test_no_files(tmp_path):
     """An empty directory, and patterns that match nothing, say what is expected."""
     refused(r"cannot be opened: .*expected parquet, json lines", tmp_path)
+    (tmp_path / "notes.doc").write_text("no dataset")
+    refused(r"cannot be opened: .{,220}expected parquet, json lines", tmp_path / "notes.doc")
     name = write(tmp_path / "a", {"text": TEXTS}, "parquet")
     refused(r"cannot be opened: .*expected parquet", name, data_files=["*.nope"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,7 @@ def opened(config: HuggingFaceConfig) -> Opened:
                 return _saved(config, path)
             if path.is_file():
                 _refuse(config, "data_files", f"{config.name} is a file itself")
-                return _built(config, str(path.parent), [path.name])
+                return _built(config, str(path.parent), [glob.escape(path.name)])
         elif config.name in READERS:
             raise DataError(
                 f"dataset.name: {config.name!r} is a file format; expected the file or directory "
@@ -66,10 +67,17 @@ def explained(config: HuggingFaceConfig, doing: str = "opened") -> Iterator[None
     except DataError:
         raise
     except Exception as error:  # of pyarrow, httpx, fsspec, …: there is no common base
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"dataset.name: {config.name!r} cannot be {doing}: {reason} ({_remedy(error, doing)})"
+            f"dataset.name: {config.name!r} cannot be {doing}: {reason(error)} "
+            f"({_remedy(error, doing)})"
         ) from error
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error's message, shortened: some list every known file ending."""
+    lines = str(error).strip().splitlines()
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= 200 else line[:197] + "..."
 
 
 def _remedy(error: BaseException, doing: str) -> str:
@@ -86,7 +94,7 @@ def _remedy(error: BaseException, doing: str) -> str:
             "needs a network and HF_HUB_OFFLINE unset"
         )
     if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
-        return f"{type(error.__cause__).__name__}: {str(error.__cause__).splitlines()[0]}"
+        return f"{type(error.__cause__).__name__}: {reason(error.__cause__)}"
     if doing != "opened":
         return "repair the file; or, if the network is at fault, run again: a stream goes on there"
     return "expected parquet, json lines, arrow, csv or text files, or a name on the hub"

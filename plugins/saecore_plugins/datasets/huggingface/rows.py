@@ -18,7 +18,7 @@ from saecore_plugins.datasets.huggingface.columns import (
     sampled,
     shortened,
 )
-from saecore_plugins.datasets.huggingface.opening import Opened, explained
+from saecore_plugins.datasets.huggingface.opening import Opened, explained, reason
 
 
 def documents(
@@ -102,8 +102,7 @@ class Reader:
         except Exception as error:  # a template may raise anything
             raise DataError(
                 f"dataset: {name}: the tokenizer's chat template refuses the conversation: "
-                f"{(str(error).splitlines() or [type(error).__name__])[0]}; repair or leave out "
-                "the row ([[dataset.filter]])"
+                f"{reason(error)}; repair or leave out the row ([[dataset.filter]])"
             ) from error
 
 

@@ -40,13 +40,18 @@ def explained(path: Path, doing: str = "written", setting: str = "output") -> It
         raise CheckpointError(f"{path}: cannot be {doing}: {error.strerror}; {remedy}") from error
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, setting: str = "output") -> None:
     """Write a file through a temporary one beside it, synced before it takes the name.
+
+    Args:
+        path: the file.
+        data: what it is to hold.
+        setting: what decides where it is, for the error message.
 
     Raises:
         CheckpointError: the disk is full, read-only, or the directory not writable.
     """
-    with explained(path):
+    with explained(path, setting=setting):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:

@@ -189,6 +189,7 @@ def _start(
     record = {
         "experiment": tables,
         "model": dict(backend.identity),
+        "dataset": rows.identity,
         "corpus": rows.corpus,
         "tokens_key": rows.key,
         "torch": torch.__version__,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,10 @@ import click
 
 if TYPE_CHECKING:
     from saecore.runner import RunResult
+    from saecore.signals import Interrupted
+
+NEWEST = ""
+"""What --resume without a value stands for."""
 
 
 @click.command("run")
@@ -20,10 +25,20 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="Lay a value over the file, such as --set sae.k=64. Can be given several times.",
 )
-def command(file: Path, settings: tuple[str, ...]) -> None:
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=NEWEST,
+    metavar="[RUN]",
+    help="Go on with a run that was stopped: RUN is its directory or id; without it, the newest "
+    "unfinished run of the experiment's name.",
+)
+@click.pass_context
+def command(ctx: click.Context, file: Path, settings: tuple[str, ...], resume: str | None) -> None:
     """Train an SAE as FILE says, evaluate it on held-out text and save it.
 
-    FILE is a TOML experiment file, or the experiment.json of a run to repeat.
+    FILE is a TOML experiment file, or the experiment.json of a run to repeat. SIGINT (Ctrl-C) and
+    SIGTERM finish the step, save, and exit with 130 or 143; a second one stops at once.
     """
     from saecore.config import load_experiment
     from saecore.config.explain import chosen
@@ -47,8 +62,30 @@ def command(file: Path, settings: tuple[str, ...]) -> None:
         "reading model and text"
     )
     from saecore.runner import run
+    from saecore.signals import Interrupted
 
-    _report(run(experiment, host, layers.source))
+    try:
+        result = run(experiment, host, layers.source, resume=True if resume == NEWEST else resume)
+    except Interrupted as stop:
+        click.echo(_stopped(stop, ctx, file, settings), err=True)
+        ctx.exit(128 + stop.number)
+    if result.before:
+        click.echo(f"{result.directory} is finished; nothing to resume")
+    _report(result)
+
+
+def _stopped(stop: Interrupted, ctx: click.Context, file: Path, settings: tuple[str, ...]) -> str:
+    """What was saved, and the command that goes on."""
+    if stop.directory is None:
+        return f"{stop} before the first step; nothing was written"
+    words = ["saecore"]
+    if ctx.parent is not None:
+        words += [word for one in ctx.parent.params["block"] for word in ("--block", one)]
+        words += [word for one in ctx.parent.params["files"] for word in ("--plugin", str(one))]
+    words += ["run", str(file), *(word for one in settings for word in ("--set", one))]
+    words += ["--resume", str(stop.directory)]
+    done = "no checkpoint yet" if stop.step is None else f"saved at step {stop.step}"
+    return f"{stop}; {done}; go on with:\n  {shlex.join(words)}"
 
 
 def _report(result: RunResult) -> None:

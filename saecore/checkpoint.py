@@ -113,7 +113,8 @@ def load(path: Path, experiment: str | None = None) -> dict[str, Any]:
 
 def checkpoints(directory: Path) -> list[Path]:
     """The checkpoints of a run, oldest first; not checked."""
-    return sorted(directory.glob("step-[0-9]*[0-9]"))
+    found = (one for one in directory.glob("step-*") if one.name.removeprefix("step-").isdecimal())
+    return sorted(found, key=step_of)
 
 
 def step_of(path: Path) -> int:

@@ -27,21 +27,21 @@ def locked(directory: Path) -> Iterator[None]:
 
     file = directory / ".lock"
     lock = FileLock(file)
-    try:
-        with explained(file):
+    with explained(file):
+        try:
             lock.acquire(blocking=False)
             file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
-    except Timeout:
-        holder = ""
-        with contextlib.suppress(OSError):
-            holder = file.read_text()
-        raise CheckpointError(
-            f"{directory}: in use by {holder or 'another process'}; wait until it has ended, or "
-            "start a run of its own without --resume"
-        ) from None
-    except NotImplementedError:
-        print(f"warning: {file}: this file system has no locks; make sure that only one process "
-              "uses the run", file=sys.stderr)  # fmt: skip
+        except Timeout:
+            raise CheckpointError(
+                f"{directory}: in use by {file.read_text() or 'another process'}; wait until it "
+                "has ended, or start a run of its own without --resume"
+            ) from None
+        except NotImplementedError:
+            print(
+                f"warning: {file}: this file system has no locks; make sure that only one "
+                "process uses the run",
+                file=sys.stderr,
+            )
     try:
         yield
     finally:

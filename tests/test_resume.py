@@ -24,7 +24,6 @@ from tests.faults.small import (
     write_text,
 )
 
-
 KINDS = ("architecture", "normalizer", "dead_latents", "optimizer", "schedule")
 """What has state, or decides what a step does."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,6 @@ import click
 
 if TYPE_CHECKING:
     from saecore.runner import RunResult
-    from saecore.signals import Interrupted
 
 NEWEST = ""
 """What --resume without a value stands for."""
@@ -61,23 +61,26 @@ def command(ctx: click.Context, file: Path, settings: tuple[str, ...], resume: s
         f"{', '.join(experiment.model.read_hooks)}, {t.steps} steps of {t.batch_size} tokens; "
         "reading model and text"
     )
-    from saecore.runner import run
-    from saecore.signals import Interrupted
-
     try:
+        from saecore.runner import run
+
         result = run(experiment, host, layers.source, resume=True if resume == NEWEST else resume)
-    except Interrupted as stop:
+    except KeyboardInterrupt as stop:
         click.echo(_stopped(stop, ctx, file, settings), err=True)
-        ctx.exit(128 + stop.number)
+        ctx.exit(128 + getattr(stop, "number", signal.SIGINT))
     if result.before:
         click.echo(f"{result.directory} is finished; nothing to resume")
     _report(result)
 
 
-def _stopped(stop: Interrupted, ctx: click.Context, file: Path, settings: tuple[str, ...]) -> str:
+def _stopped(
+    stop: KeyboardInterrupt, ctx: click.Context, file: Path, settings: tuple[str, ...]
+) -> str:
     """What was saved, and the command that goes on."""
-    if stop.directory is None:
-        return f"{stop} before the first step; nothing was written"
+    from saecore.signals import Interrupted
+
+    if not isinstance(stop, Interrupted) or stop.directory is None:
+        return "stopped before the first step; nothing to resume"
     words = ["saecore"]
     if ctx.parent is not None:
         words += [word for one in ctx.parent.params["block"] for word in ("--block", one)]

@@ -82,15 +82,13 @@ class Training:
         steps = self.table.steps
         self._logged, self._last = self.trainer.completed, time.monotonic()
         while True:
-            if self.signals.received is not None:
-                self._save()
-                self.signals.check()
             self._evaluate_if_due()
-            if self.trainer.completed == steps:
+            if self.signals.received is not None or self.trainer.completed == steps:
                 break
             self._step()
-        if self._due.ever:
+        if self.signals.received is not None or self._due.ever:
             self._save()  # before the last window is read: a longer run goes on with it
+        self.signals.check()
         if steps % self.table.log_every_steps:
             self._log_window()
 
@@ -125,7 +123,7 @@ class Training:
         """Evaluate during training; the end has an evaluation of its own."""
         trainer, every = self.trainer, self._every
         final = trainer.completed == self.table.steps
-        if self._evaluate is None or not every or final:
+        if self._evaluate is None or not every or final or self.signals.received is not None:
             return
         if trainer.tokens // every <= self._evaluated:
             return

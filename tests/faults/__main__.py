@@ -1,6 +1,7 @@
 """The fault campaign: `python -m tests.faults [--long] [--only NAME ...] [--n N]`.
 
-Prints a table in Markdown to stdout, progress to stderr; exit code 1 if something did not hold. Needs no network and no GPU.
+Prints a table in Markdown to stdout, progress to stderr; exit code 1 if something did not hold.
+Needs no network and no GPU.
 """
 
 from __future__ import annotations

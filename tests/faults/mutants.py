@@ -62,7 +62,7 @@ def changed(rng: random.Random, data: bytes, other: bytes) -> tuple[str, bytes]:
 def attempted(row: Row, what: str, load: Callable[[], str | None]) -> None:
     """Load a mutant: a SaecoreError, or what `load` returns (None: it is all right)."""
     global _watch
-    begin, _watch = time.monotonic(), []
+    begin, _watch = time.process_time(), []  # of this process: others may be busy
     try:
         complaint = load()
     except SaecoreError:
@@ -70,8 +70,8 @@ def attempted(row: Row, what: str, load: Callable[[], str | None]) -> None:
     except BaseException as error:
         complaint = f"untyped {type(error).__name__}: {error}"
     seen, _watch = _watch, None
-    if time.monotonic() - begin > SECONDS:
-        complaint = f"took {time.monotonic() - begin:.1f} s"
+    if time.process_time() - begin > SECONDS:
+        complaint = f"took {time.process_time() - begin:.1f} s"
     row.n += 1
     row.failures += [f"{what}: {one}" for one in (*seen, *([complaint] if complaint else []))]
 
@@ -80,7 +80,7 @@ def checkpoints(text: Path, directory: Path, n: int, seed: int) -> Row:
     """A file of a checkpoint is changed, or exchanged for that of another checkpoint."""
     row = Row(
         "mutated checkpoint file",
-        "typed error in under 1 s, no change accepted, no code executed",
+        "typed error in under 1 s of CPU time, no change accepted, no code executed",
     )
     run = whole(tables(text, directory / "runs"))
     first, second = checkpoint.checkpoints(run / "checkpoints")
@@ -108,7 +108,7 @@ def saes(text: Path, directory: Path, n: int, seed: int) -> Row:
     """A file of a saved SAE is changed; there is no checksum, so that some changes are valid."""
     row = Row(
         "mutated SAE directory",
-        "typed error, or an SAE with finite weights; in under 1 s, no code executed",
+        "typed error, or an SAE with finite weights; in under 1 s of CPU time, no code executed",
     )
     sae = whole(tables(text, directory / "runs")) / "sae"
     rng, place, accepted = random.Random(seed), directory / "sae", 0
@@ -141,7 +141,10 @@ KEYS = ["__class__", "_target_", "k ", "K", "typ", "ſ", "a.b", "", "type", "arc
 
 def experiments(text: Path, directory: Path, n: int, seed: int) -> Row:
     """Values, keys and bytes of an experiment file are changed, at any depth."""
-    row = Row("mutated experiment file", "typed error, or valid; in under 1 s, no code executed")
+    row = Row(
+        "mutated experiment file",
+        "typed error, or valid; in under 1 s of CPU time, no code executed",
+    )
     base, rng = tables(text, directory), random.Random(seed)
     file, accepted = directory / "mutant.toml", 0
     for i in range(n):

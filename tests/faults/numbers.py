@@ -37,13 +37,13 @@ def injected(place: str, bad: float, step: int):
             return
         step_of(self)
 
-    def with_bad_loss(self, part, dead):
+    def with_bad_loss(self, part, context):
         if place != "loss" or self.completed != step:
-            return backward(self, part, dead)
+            return backward(self, part, context)
         total = StepOutput.total
         StepOutput.total = property(lambda output: total.fget(output) + bad)
         try:
-            return backward(self, part, dead)
+            return backward(self, part, context)
         finally:
             StepOutput.total = total
 

@@ -136,6 +136,10 @@ REQUIRED = {int: 4, float: 0.5}
 """What settings without a default get."""
 
 
+EXTRA = {"matryoshka_batchtopk": {"matryoshka_widths": [24, 48, 96]}}
+"""What a component needs besides, by name."""
+
+
 def minimal(kind: str, name: str) -> dict:
     """A table of a component in which every setting without a default has a small value."""
     config = current_host().component(kind, name).config
@@ -145,4 +149,4 @@ def minimal(kind: str, name: str) -> dict:
     values = {one.name: REQUIRED[one.type] for one in missing if one.type in REQUIRED}
     if kind == "normalizer" and any(one.name == "tokens" for one in hints):
         values["tokens"] = 128
-    return {tag: name, **values}
+    return {tag: name, **values, **EXTRA.get(name, {})}

@@ -27,6 +27,7 @@ from saecore.data.tokens import TokenRows
 from saecore.errors import NumericsError
 from saecore.evaluation import evaluate
 from saecore.files import explained, write_json
+from saecore.plan import make_plan, refuse_if_too_big
 from saecore.plugins import Host, current_host, versions
 from saecore.publishing import published
 from saecore.sae import SAE
@@ -67,6 +68,7 @@ def run(experiment: Experiment, host: Host | None = None, source: str = "experim
     device = pick_device(experiment.model.device, source)
     backend: ModelBackend = experiment.model.plugin.build(device, DTYPES[experiment.model.dtype])
     d_in, d_out = sizes(experiment, backend, source)
+    refuse_if_too_big(make_plan(experiment, backend, d_in, d_out, device))
     rows = read_tokens(experiment, backend, source)
     window = make_window(experiment, backend, rows)
     sae = make_sae(experiment, backend, d_in, d_out, device, source)

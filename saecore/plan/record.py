@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CLOSE = 0.8
 """Share of the memory above which a plan is called close."""
+ROOM = 0.95
+"""Share of the memory that a value proposed in a refusal may lead to."""
 
 
 @attrs.frozen
@@ -110,7 +112,7 @@ class Plan:
             low, high = 0.0, 1.0
             for _ in range(40):
                 middle = (low + high) / 2
-                if self.lowered(lever, middle).needed <= self.limit:
+                if self.lowered(lever, middle).needed <= ROOM * self.limit:
                     low = middle
                 else:
                     high = middle

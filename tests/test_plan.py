@@ -176,8 +176,10 @@ def test_two_values_that_are_both_too_large():
 
 def test_a_value_is_not_lowered_below_its_least():
     """A window cannot be smaller than a context; then another value is named."""
-    plan = plan_of(100, a=(90, "buffer.tokens", 1000, 999), b=(20, "sae.d_sae", 640, 1))
-    with pytest.raises(ResourceError, match=r"lower sae\.d_sae from 640 to 160 "):
+    plan = plan_of(
+        10**8, a=(9 * 10**7, "buffer.tokens", 1000, 999), b=(2 * 10**7, "sae.d_sae", 650, 1)
+    )
+    with pytest.raises(ResourceError, match=r"lower sae\.d_sae from 650 to 160 "):
         refuse_if_too_big(plan)
 
 

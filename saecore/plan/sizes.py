@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import torch
 
+from saecore.errors import ConfigError
 from saecore.ops.plain import CHUNK_BYTES
 from saecore.plan.machine import held, memory_limit
 from saecore.plan.record import Lever, Part, Plan
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from saecore.backend import ModelBackend
     from saecore.config.experiment import Experiment
 
+META = torch.device("meta")
 FLOAT = 4
 ENTRY_BYTES = 64
 """Of one entry of the codes in a step: value, gradient, latent, row, order, counts."""
@@ -102,14 +104,25 @@ def make_plan(
 def _sizes(experiment: Experiment, backend: ModelBackend, d_in: int, d_out: int) -> Sizes:
     table, training = experiment.sae, experiment.training
     d_sae = table.width(d_in)
-    sae = table.plugin.build(Shape(d_in, d_out, d_sae, DTYPES[table.dtype], torch.device("meta")))
-    weights = sum(one.numel() * one.element_size() for one in sae.parameters())
+    weights = _weights(experiment, Shape(d_in, d_out, d_sae, DTYPES[table.dtype], META))
     # Architectures call their sparsity k; with the others half of all latents are active at first.
     k = getattr(table.plugin.config, "k", None)
     entries = min(int(k), d_sae) if isinstance(k, int | float) else d_sae // 2
     rows = training.batch_size // training.accumulate
     context = experiment.dataset.context_size
     return Sizes(d_in, d_out, d_sae, weights, rows, entries, context, backend.vocab_size)
+
+
+def _weights(experiment: Experiment, shape: Shape) -> int:
+    """Bytes of the parameters, from an SAE that has no memory.
+
+    Where that cannot be built (an architecture looks at values, or will refuse its settings when
+    the SAE is made), two matrices and two biases are counted.
+    """
+    try:
+        return _tensor_bytes(experiment.sae.plugin.build(shape).state_dict())
+    except (ConfigError, NotImplementedError, RuntimeError):
+        return (shape.d_sae + 1) * (shape.d_in + shape.d_out) * shape.dtype.itemsize
 
 
 def _window(experiment: Experiment, sizes: Sizes) -> tuple[int, int]:
@@ -139,10 +152,14 @@ def _step(sizes: Sizes) -> int:
 
 
 def _saving(experiment: Experiment, sizes: Sizes, optimizer: int) -> int:
-    """The published copy and the bytes of its file; or a checkpoint and the bytes of its files."""
-    checkpoint = 2 * (sizes.weights + optimizer)
+    """Copies while files are written.
+
+    safetensors makes bytes of every tensor, then the file of them. For the SAE that is on top of
+    the published copy and of W_enc transposed; for a checkpoint on top of copies of everything.
+    """
     written = experiment.training.checkpoint.every_steps is not None
-    return max(round(2.5 * sizes.weights), checkpoint if written else 0)
+    checkpoint = sizes.weights + 3 * optimizer
+    return max(round(3.5 * sizes.weights), checkpoint if written else 0)
 
 
 def _evaluator(experiment: Experiment, sizes: Sizes) -> Part:

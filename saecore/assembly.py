@@ -62,8 +62,12 @@ def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[i
             problems.append(f"model.head: {hook} has heads 0 to {sizes[0] - 1}, got {model.head}")
         return sizes[-1]
 
-    d_in = size(model.read_hooks[0])
+    read = {hook: size(hook) for hook in model.read_hooks}
+    d_in = sum(read.values())
     d_out = size(model.target_hook) if model.target_hook else d_in
+    if len(set(read.values())) > 1:
+        sized = ", ".join(f"{hook}: {one}" for hook, one in read.items())
+        problems.append(f"model.hooks: expected hooks of one size, got {sized}")
     if backend.max_context is not None and experiment.dataset.context_size > backend.max_context:
         problems.append(
             f"dataset.context_size: {backend.name} takes at most {backend.max_context} tokens, "
@@ -174,7 +178,8 @@ def make_sae(
         ConfigError: the settings do not fit each other, or not the SAE to start from.
     """
     table = experiment.sae
-    shape = Shape(d_in, d_out, table.width(d_in), DTYPES[table.dtype], device)
+    hooks = len(experiment.model.read_hooks)
+    shape = Shape(d_in, d_out, table.width(d_in), DTYPES[table.dtype], device, hooks)
     try:
         sae: SAE = table.plugin.build(shape)
     except ConfigError as error:

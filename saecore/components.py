@@ -11,7 +11,7 @@ import attrs
 from saecore.errors import PluginError
 
 KINDS: dict[str, str] = {
-    "activation": "(config) -> Activation: selects Codes from pre-activations",
+    "activation": "(config, shape) -> Activation: selects Codes from pre-activations",
     "architecture": "(config, shape) -> SAE",
     "command": "() -> click command",
     "dataset": "(config) -> Documents",
@@ -88,12 +88,13 @@ class Choice:
         return self.component.builder()(self.config, *args, **kwargs)
 
 
-def choice(kind: str, default: Any = attrs.NOTHING) -> Any:
+def choice(kind: str, default: Any = attrs.NOTHING, unlike: str | None = None) -> Any:
     """Declare an attrs field of type `Choice`, filled from the registry of `kind`.
 
     Args:
         kind: one of `KINDS`.
         default: a name, or a table such as `{"type": "constant", "warm_up_steps": 100}`.
+        unlike: names that are also of this kind are refused, and sent there.
     """
 
     def from_registry() -> Any:
@@ -103,7 +104,9 @@ def choice(kind: str, default: Any = attrs.NOTHING) -> Any:
         return structure_choice(kind, default, current_host())
 
     factory = attrs.NOTHING if default is attrs.NOTHING else attrs.Factory(from_registry)
-    return attrs.field(default=factory, metadata={"choice": kind, "default": default})
+    return attrs.field(
+        default=factory, metadata={"choice": kind, "default": default, "unlike": unlike}
+    )
 
 
 def choices(kind: str, default: tuple[Any, ...] = ()) -> Any:

@@ -221,6 +221,18 @@ def test_measuring_reads_what_a_run_reads(backend, hook, head):
     assert measure(experiment, backend, plan, CPU, "test").seconds_per_step > 0
 
 
+def test_several_hooks(backend):
+    """A crosscoder's window holds every hook it reads, and its step can be measured."""
+    base = tables(sae={"architecture": "crosscoder"}, training={"tokens": 512})
+    del base["sae"]["k"]
+    base["model"] = {"type": "tiny_lm", "device": "cpu",
+                     "hooks": ["blocks.1.hook_resid_post", "blocks.2.hook_resid_post"]}  # fmt: skip
+    experiment = structure_experiment(base)
+    plan = make_plan(experiment, backend, *sizes(experiment, backend, "test"), CPU)
+    assert plan.memory["window"].bytes == 3 * 4096 * (2 * 256 * 4 + 16) // 2
+    assert measure(experiment, backend, plan, CPU, "test").seconds_per_step > 0
+
+
 def test_peak_memory_sees_what_was_freed():
     """The peak of a stretch of work counts memory that is no longer held at its end."""
     if not begin_peak(CPU):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -59,24 +59,23 @@ def measure(
     model, training = experiment.model, experiment.training
     read = [_rows(found[hook], model.head, training.batch_size) for hook in model.read_hooks]
     inputs = read[0] if len(read) == 1 else torch.stack(read, dim=1)
-    targets = inputs
+    targets, d_in = inputs, sum(one.shape[-1] for one in read)
+    d_out = d_in
     if model.target_hook:
         targets = _rows(found[model.target_hook], model.head, training.batch_size)
-    d_in, d_out = read[0].shape[-1], targets.shape[-1]
+        d_out = targets.shape[-1]
     found.clear()
 
     before, watched = held(device), begin_peak(device)
     sae = make_sae(experiment, backend, d_in, d_out, device, source)
     stream: Any = _Again(Batch(inputs, targets))
     trainer = make_trainer(experiment, sae, stream)
-    trainer.step()  # the first allocates gradients and optimizer state
-    _wait(device)
-    began, steps = time.monotonic(), 0
-    while steps == 0 or (time.monotonic() - began) * (steps + 1) / steps < BUDGET:
-        trainer.step()
-        _wait(device)
-        steps += 1
-    seconds = (time.monotonic() - began) / steps
+    seconds = _timed(trainer.step, device)  # the first allocates gradients and optimizer state
+    if seconds < BUDGET:
+        later = [_timed(trainer.step, device)]
+        while sum(later) + later[-1] < BUDGET:
+            later.append(_timed(trainer.step, device))
+        seconds = sum(later) / len(later)
     if watched:
         weights = sum(plan.memory[name].bytes for name in ("SAE", "gradients", "optimizer"))
         memory["step"] = max(0, peak(device) - before - weights)
@@ -91,23 +90,22 @@ def _model(
     hooks = [*model.read_hooks, *((model.target_hook,) if model.target_hook else ())]
     randomness = torch.Generator().manual_seed(0)
 
-    def run(contexts: int) -> tuple[dict[str, Tensor], float]:
+    found: dict[str, Tensor] = {}
+
+    def run(contexts: int) -> float:
         tokens = torch.randint(backend.vocab_size, (contexts, context), generator=randomness)
-        began = time.monotonic()
-        found = backend.activations(tokens, hooks)
-        _wait(device)
-        return found, time.monotonic() - began
+        return _timed(lambda: found.update(backend.activations(tokens, hooks)), device)
 
     run(1)  # the first loads kernels
-    _, one = run(1)
+    one = run(1)
     wanted = experiment.buffer.model_batch_size
     contexts = max(1, min(wanted, int(BUDGET / max(one, 1e-9))))  # a slow model: fewer contexts
     before, watched = held(device), begin_peak(device)
-    found, seconds = run(contexts)
+    seconds = run(contexts)
     if watched:
         memory["model batch"] = (peak(device) - before) * wanted // contexts
     if seconds < BUDGET / 2:
-        found, seconds = run(contexts)
+        seconds = run(contexts)
     return found, seconds / (contexts * context)
 
 
@@ -119,9 +117,13 @@ def _rows(value: Tensor, head: int | None, count: int) -> Tensor:
     return rows[torch.arange(count, device=rows.device) % len(rows)]
 
 
-def _wait(device: torch.device) -> None:
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that some work takes, on the device too."""
+    began = time.monotonic()
+    work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    return time.monotonic() - began
 
 
 class _Again:

@@ -104,7 +104,8 @@ def make_plan(
 def _sizes(experiment: Experiment, backend: ModelBackend, d_in: int, d_out: int) -> Sizes:
     table, training = experiment.sae, experiment.training
     d_sae = table.width(d_in)
-    weights = _weights(experiment, Shape(d_in, d_out, d_sae, DTYPES[table.dtype], META))
+    hooks = len(experiment.model.read_hooks)
+    weights = _weights(experiment, Shape(d_in, d_out, d_sae, DTYPES[table.dtype], META, hooks))
     # Architectures call their sparsity k; with the others half of all latents are active at first.
     k = getattr(table.plugin.config, "k", None)
     entries = min(int(k), d_sae) if isinstance(k, int | float) else d_sae // 2
@@ -140,8 +141,7 @@ def _window(experiment: Experiment, sizes: Sizes) -> tuple[int, int]:
 
 def _row_bytes(experiment: Experiment, sizes: Sizes) -> int:
     target = sizes.d_out if experiment.model.target_hook else 0
-    columns = len(experiment.model.read_hooks) * sizes.d_in + target
-    return FLOAT * columns + 16  # and the token's id and position
+    return FLOAT * (sizes.d_in + target) + 16  # and the token's id and position
 
 
 def _step(sizes: Sizes) -> int:

@@ -32,6 +32,7 @@ from saecore.errors import CheckpointError
 from saecore.evaluation import evaluate
 from saecore.files import explained, sync, write_json
 from saecore.lock import locked
+from saecore.plan import make_plan, refuse_if_too_big
 from saecore.plugins import Host, current_host, versions
 from saecore.publishing import published
 from saecore.resume import (
@@ -116,6 +117,7 @@ def run(
             model = experiment.model
             backend: ModelBackend = model.plugin.build(device, DTYPES[model.dtype])
         d_in, d_out = sizes(experiment, backend, source)
+        refuse_if_too_big(make_plan(experiment, backend, d_in, d_out, device))
         rows = read_tokens(experiment, backend, source)
         window = make_window(experiment, backend, rows)
         sae = make_sae(experiment, backend, d_in, d_out, device, source)

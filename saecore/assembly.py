@@ -1,4 +1,4 @@
-"""The parts of a run, made from an experiment: model, text, window, SAE, trainer."""
+"""The parts of a run, made from an experiment: text, window, SAE, trainer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from saecore.backend import ModelBackend
 from saecore.config.experiment import Experiment
 from saecore.data.buffer import Window, WindowSettings
 from saecore.data.packing import Packing
+from saecore.data.source import ActivationSource
 from saecore.data.tokens import TokenRows, special_tokens, token_rows
 from saecore.errors import ConfigError, DataError
 from saecore.randomness import generator
@@ -16,8 +17,8 @@ from saecore.sae_config import DTYPES, Shape
 from saecore.trainer import Trainer, TrainerSettings
 
 
-def pick_device(name: str, source: str = "experiment") -> torch.device:
-    """The torch device of `model.device`; "auto" takes cuda, mps, cpu in this order.
+def pick_device(name: str, source: str = "experiment", key: str = "model.device") -> torch.device:
+    """The torch device of a setting; "auto" takes cuda, mps, cpu in this order.
 
     Raises:
         ConfigError: this machine has no such device.
@@ -29,15 +30,13 @@ def pick_device(name: str, source: str = "experiment") -> torch.device:
     device = torch.device(name)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device.type, True):
-        raise ConfigError(
-            source, [f'model.device: this machine has no {name}; use "auto" or "cpu"']
-        )
+        raise ConfigError(source, [f'{key}: this machine has no {name}; use "auto" or "cpu"'])
     return device
 
 
 def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[int, int]:
     """d_in and d_out, from the model's hooks."""
-    model, problems = experiment.model, []
+    model, problems = experiment.language_model, []
     cls = experiment.sae.plugin.component.builder()
     name = experiment.sae.plugin.name
     if model.hooks and not getattr(cls, "several_hooks", False):
@@ -127,7 +126,7 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
     Raises:
         DataError: the text is shorter than the training.
     """
-    model, table, buffer = experiment.model, experiment.dataset, experiment.buffer
+    model, table, buffer = experiment.language_model, experiment.dataset, experiment.buffer
     exclude: tuple[int, ...] = ()
     if table.exclude_special_tokens is True:
         exclude = tuple(sorted(set(special_tokens(backend.tokenizer).values())))
@@ -162,7 +161,6 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
 
 def make_sae(
     experiment: Experiment,
-    backend: ModelBackend,
     d_in: int,
     d_out: int,
     device: torch.device,
@@ -196,7 +194,7 @@ def make_sae(
     return sae
 
 
-def make_trainer(experiment: Experiment, sae: SAE, window: Window) -> Trainer:
+def make_trainer(experiment: Experiment, sae: SAE, activations: ActivationSource) -> Trainer:
     """The trainer, before its first step."""
     t = experiment.training
     lr = 2e-4 / (sae.cfg.d_sae / 2**14) ** 0.5 if t.lr == "auto" else float(t.lr)
@@ -213,7 +211,7 @@ def make_trainer(experiment: Experiment, sae: SAE, window: Window) -> Trainer:
     )
     return Trainer(
         sae,
-        window,
+        activations,
         t.optimizer.build(sae.parameters(), lr),
         settings,
         lr_schedule=t.lr_schedule.build(),

@@ -11,26 +11,17 @@ from typing import Any
 import attrs
 import torch
 
-from saecore.assembly import (
-    make_sae,
-    make_trainer,
-    make_window,
-    pick_device,
-    read_tokens,
-    sizes,
-)
-from saecore.backend import ModelBackend
+from saecore.assembly import make_sae, make_trainer
 from saecore.checkpoint import save
 from saecore.config.experiment import Experiment
 from saecore.config.explain import chosen, flatten, to_tables
-from saecore.data.tokens import TokenRows
 from saecore.errors import NumericsError
 from saecore.evaluation import evaluate
+from saecore.feed import Feed, make_feed
 from saecore.files import explained, write_json
 from saecore.plugins import Host, current_host, versions
 from saecore.publishing import published
 from saecore.sae import SAE
-from saecore.sae_config import DTYPES
 from saecore.tracking import Loggers, MetricsFile, RunInfo
 from saecore.trainer import Trainer
 
@@ -64,20 +55,16 @@ def run(experiment: Experiment, host: Host | None = None, source: str = "experim
     """
     host = host or current_host()
     parent = _writable(Path(experiment.output) / experiment.name)
-    device = pick_device(experiment.model.device, source)
-    backend: ModelBackend = experiment.model.plugin.build(device, DTYPES[experiment.model.dtype])
-    d_in, d_out = sizes(experiment, backend, source)
-    rows = read_tokens(experiment, backend, source)
-    window = make_window(experiment, backend, rows)
-    sae = make_sae(experiment, backend, d_in, d_out, device, source)
-    trainer = make_trainer(experiment, sae, window)
+    feed = make_feed(experiment, source)
+    sae = make_sae(experiment, feed.d_in, feed.d_out, feed.device, source)
+    trainer = make_trainer(experiment, sae, feed.source)
 
-    info = _start(experiment, parent, backend, rows, host)
+    info = _start(experiment, parent, feed, host)
     loggers = _loggers(experiment, info, host)
     metrics = MetricsFile(info.directory / "metrics.jsonl")
     try:
         loggers.call("start", info)
-        return _train(experiment, trainer, backend, rows, info, loggers, metrics)
+        return _train(experiment, trainer, feed, info, loggers, metrics)
     finally:
         metrics.close()
         loggers.call("close")
@@ -86,19 +73,16 @@ def run(experiment: Experiment, host: Host | None = None, source: str = "experim
 def _train(
     experiment: Experiment,
     trainer: Trainer,
-    backend: ModelBackend,
-    rows: TokenRows,
+    feed: Feed,
     info: RunInfo,
     loggers: Loggers,
     metrics: MetricsFile,
 ) -> RunResult:
     training, table = experiment.training, experiment.evaluation
     evaluators = {one.name: one.build() for one in experiment.evaluator} if table.tokens else {}
-    contexts = max(1, table.tokens // experiment.dataset.context_size)
-    held_out = torch.from_numpy(rows.held_out[:contexts].astype("int64"))
 
     def figures_of(sae: SAE) -> dict[str, dict[str, Any]]:
-        return evaluate(sae, backend, held_out, evaluators)
+        return evaluate(sae, feed.origin, feed.held_out, evaluators)
 
     def log(values: dict[str, float]) -> None:
         metrics.write(trainer.completed, trainer.tokens, values)
@@ -132,12 +116,12 @@ def _train(
         if every and not final and evaluators and trainer.tokens // every > evaluated:
             evaluated = trainer.tokens // every
             start = time.monotonic()
-            log(_flat(figures_of(published(experiment, trainer, values, rows, backend))))
+            log(_flat(figures_of(published(experiment, trainer, values, feed))))
             last += time.monotonic() - start
             paused += time.monotonic() - start
     seconds = time.monotonic() - began - paused
 
-    sae = published(experiment, trainer, values, rows, backend)
+    sae = published(experiment, trainer, values, feed)
     _check_finite(sae)
     sae.save_model(info.directory / "sae", trainer.latents.sparsity())
     evaluation = figures_of(sae)
@@ -163,9 +147,7 @@ def _writable(directory: Path) -> Path:
     return directory
 
 
-def _start(
-    experiment: Experiment, parent: Path, backend: ModelBackend, rows: TokenRows, host: Host
-) -> RunInfo:
+def _start(experiment: Experiment, parent: Path, feed: Feed, host: Host) -> RunInfo:
     """Make the run's directory and experiment.json."""
     tables = to_tables(experiment)
     with explained(parent):
@@ -179,9 +161,7 @@ def _start(
                 continue
     record = {
         "experiment": tables,
-        "model": dict(backend.identity),
-        "corpus": rows.corpus,
-        "tokens_key": rows.key,
+        **feed.record,
         "torch": torch.__version__,
         "plugins": versions(host.provider(one.kind, one.name) for one in chosen(experiment)),
     }

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import attrs
 
 from saecore.components import Choice, choice, choices, inline
-from saecore.config.validators import above, at_least, between
+from saecore.config.sources import default_evaluators, mismatches
+from saecore.config.validators import above, at_least, between, device
 
 Problem = tuple[str, str]
 """(key within the table, what is wrong with it)."""
@@ -32,18 +33,13 @@ class ModelTable:
     """Attention head to take from hook_z, hook_q, hook_k or hook_v; default: all, concatenated."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the language model."""
-    device: str = "auto"
+    device: str = attrs.field(default="auto", validator=device)
     """Where everything runs: "auto" (cuda, mps, cpu in this order) or a torch device."""
 
     def problems(self) -> Iterator[Problem]:
         """Report a missing or doubled hook."""
         if (self.hook is None) == (not self.hooks):
             yield "hook", "expected exactly one of hook and hooks"
-        if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is None:
-            yield (
-                "device",
-                f'expected "auto", "cpu", "mps", "cuda" or "cuda:N", got "{self.device}"',
-            )
 
     @property
     def read_hooks(self) -> tuple[str, ...]:
@@ -222,10 +218,10 @@ class EvaluationTable:
 class Experiment:
     """A whole experiment file. Everything that decides the result stands here."""
 
-    model: ModelTable
-    """The language model."""
+    model: ModelTable | None = attrs.field(default=None, kw_only=True)
+    """The language model; none where the dataset gives activations itself."""
     dataset: DatasetTable
-    """The text."""
+    """The text, or the activations."""
     sae: SAETable
     """The sparse autoencoder."""
     training: TrainingTable
@@ -240,8 +236,8 @@ class Experiment:
     """The mixing window."""
     evaluation: EvaluationTable = attrs.field(factory=EvaluationTable)
     """Held-out figures."""
-    evaluator: tuple[Choice, ...] = choices("evaluator", ("reconstruction", "loss_recovered"))
-    """What is measured on held-out text."""
+    evaluator: tuple[Choice, ...] = choices("evaluator", default_evaluators)
+    """What is measured on held-out data; default: those that the data allow."""
     logger: tuple[Choice, ...] = choices("logger")
     """Where metrics go besides metrics.jsonl; the console is added unless it is listed."""
 
@@ -259,3 +255,11 @@ class Experiment:
                 f"expected at least one context of {self.dataset.context_size} tokens, "
                 f"got {self.buffer.tokens}",
             )
+        yield from mismatches(self)
+
+    @property
+    def language_model(self) -> ModelTable:
+        """The [model] table of an experiment that has one."""
+        if self.model is None:
+            raise LookupError("this experiment has no language model")
+        return self.model

@@ -256,7 +256,7 @@ def test_message_counts_and_indents_problems():
     assert str(caught.value).splitlines()[0] == "file.toml: 1 problem"
 
 
-@pytest.mark.parametrize("table", ["model", "dataset", "sae", "training"])
+@pytest.mark.parametrize("table", ["dataset", "sae", "training"])
 def test_missing_table_is_named(table):
     """A table without a default must be there."""
     given = tables()

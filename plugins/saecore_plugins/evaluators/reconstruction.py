@@ -14,8 +14,7 @@ from saecore.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saecore.backend import ModelBackend
-    from saecore.evaluation import Evaluator, Figure
+    from saecore.evaluation import Evaluator, Figure, Origin
     from saecore.sae import SAE
 
 
@@ -29,10 +28,10 @@ class ReconstructionConfig:
 
 def build(config: ReconstructionConfig) -> Evaluator:
     """Make the evaluator."""
-    return lambda sae, backend, tokens: measure(sae, backend, tokens, config.batch_size)
+    return lambda sae, origin, held_out: measure(sae, origin, held_out, config.batch_size)
 
 
-def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) -> dict[str, Figure]:
+def measure(sae: SAE, origin: Origin, held_out: Tensor | int, batch_size: int) -> dict[str, Figure]:
     """Explained variance, MSE, cosine, norms, L0, L1 and the share of dead and dense latents.
 
     Definitions as in SAELens' evals: explained_variance = 1 − E‖x−x̂‖² / (E‖x‖² − ‖E x‖²);
@@ -41,10 +40,9 @@ def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) ->
     """
     import torch
 
-    from saecore.evaluation import Figure, Reading, batches
+    from saecore.evaluation import Figure, activations
     from saecore.metrics import explained_variance
 
-    reading = Reading.of(sae, backend)
     device = sae.W_dec.device
     names = ("mse", "squares", "squares_out", "dot", "cossim", "l2_norm_in", "l2_norm_out",
              "l2_ratio", "l0", "l1")  # fmt: skip
@@ -52,10 +50,8 @@ def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) ->
     mean = torch.zeros(sae.cfg.d_out, dtype=torch.float64, device=device)
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=device)
     count = 0
-    for part in batches(tokens, batch_size):
-        used = reading.used(part)
-        value = reading.read(backend.activations(part, [reading.hook])[reading.hook])
-        x = value[used.to(value.device)].to(device).float()  # [N, d_in]
+    for part in activations(sae, origin, held_out, batch_size):
+        x = part.to(device).float()  # [N, d_in]
         codes = sae.encode_sparse(x)
         x_hat = sae.decode(codes).float()
         squares, out, dot = x.square().sum(1), x_hat.square().sum(1), (x * x_hat).sum(1)
@@ -99,4 +95,5 @@ def saecore_components() -> Iterator[Component]:
         config=ReconstructionConfig,
         build=build,
         summary="explained variance, MSE, cosine, norms, L0, L1, dead and dense latents",
+        needs="activations",
     )

@@ -11,6 +11,7 @@ from saecore.data.packing import Packing
 from saecore.data.source import ActivationSource
 from saecore.data.tokens import TokenRows, special_tokens, token_rows
 from saecore.errors import ConfigError, DataError
+from saecore.optimizer import parameter_groups
 from saecore.randomness import generator
 from saecore.sae import SAE
 from saecore.sae_config import DTYPES, Shape
@@ -195,9 +196,20 @@ def make_sae(
 
 
 def make_trainer(experiment: Experiment, sae: SAE, activations: ActivationSource) -> Trainer:
-    """The trainer, before its first step."""
+    """The trainer, before its first step.
+
+    Raises:
+        ConfigError: a learning-rate factor of an unknown parameter, or two averages of weights.
+    """
     t = experiment.training
-    lr = 2e-4 / (sae.cfg.d_sae / 2**14) ** 0.5 if t.lr == "auto" else float(t.lr)
+    auto = getattr(t.optimizer.config, "auto_lr", 2e-4) / (sae.cfg.d_sae / 2**14) ** 0.5
+    lr = auto if t.lr == "auto" else float(t.lr)
+    optimizer = t.optimizer.build(parameter_groups(sae, lr, t.lr_factors), lr)
+    if t.ema is not None and hasattr(optimizer, "averaged"):
+        name = t.optimizer.name
+        raise ConfigError(
+            "experiment", [f"training.ema: optimizer {name} averages by itself; remove the key"]
+        )
     settings = TrainerSettings(
         t.steps,
         t.batch_size,
@@ -208,11 +220,12 @@ def make_trainer(experiment: Experiment, sae: SAE, activations: ActivationSource
         t.feature_sampling_window,
         t.bad_numbers,
         experiment.seed,
+        t.ema,
     )
     return Trainer(
         sae,
         activations,
-        t.optimizer.build(sae.parameters(), lr),
+        optimizer,
         settings,
         lr_schedule=t.lr_schedule.build(),
         normalizer=experiment.sae.normalizer.build(),

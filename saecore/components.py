@@ -20,7 +20,7 @@ KINDS: dict[str, str] = {
     "logger": "(config, run_dir) -> Logger",
     "model": "(config, device) -> ModelBackend",
     "normalizer": "(config) -> Normalizer strategy",
-    "optimizer": "(config, parameters, lr) -> Optimizer",
+    "optimizer": "(config, parameter groups, lr) -> Optimizer",
     "schedule": "(config) -> (step, total) -> float, a multiplier",
 }
 """Every kind of component and what its `build` makes."""
@@ -46,7 +46,7 @@ class Component:
     module that declares the component needs to import torch."""
     summary: str
     """One line for `saecore plugins`."""
-    gives: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    gives: frozenset[str] = frozenset()
     """Of a dataset: "activations" where it gives them itself and no language model is needed,
     and "truth" where it knows the true features behind them."""
     needs: str = attrs.field(

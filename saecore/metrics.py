@@ -48,7 +48,8 @@ def absolute_cosines(a: Tensor, b: Tensor) -> Tensor:
         one.detach().to(_double(one.device)) / one.norm(dim=1, keepdim=True).clamp(min=1e-12)
         for one in (a, b)
     ]
-    return (unit[0] @ unit[1].t()).abs()
+    cosines: Tensor = (unit[0] @ unit[1].t()).abs()
+    return cosines
 
 
 class Moments:

@@ -163,11 +163,16 @@ class TrainingTable:
     batch_size: int = attrs.field(default=4096, validator=at_least(1))
     """Tokens per optimizer step."""
     lr: float | Literal["auto"] = attrs.field(default=3e-4, validator=above(0))
-    """Learning rate; "auto" is 2e-4 / sqrt(d_sae / 2^14)."""
+    """Learning rate; "auto" is 2e-4 / sqrt(d_sae / 2^14) for adam, and in place of 2e-4, 5e-3 for
+    signum and 2e-3 for muon."""
+    lr_factors: dict[str, float] = attrs.field(factory=dict)
+    """Factors of the learning rate of some parameters, such as `b_dec = 0.1`."""
     lr_schedule: Choice = choice("schedule", "constant")
     """How the learning rate changes over the run."""
     optimizer: Choice = choice("optimizer", "adam")
     """The optimizer."""
+    ema: float | None = attrs.field(default=None, validator=between(0, 1))
+    """Decay of an average of the weights over steps, saved in their place; default: none."""
     clip_norm: float = attrs.field(default=1.0, validator=at_least(0))
     """Largest total gradient norm; 0 turns clipping off."""
     accumulate: int = attrs.field(default=1, validator=at_least(1))
@@ -186,7 +191,10 @@ class TrainingTable:
     """When the state of the run is written to disk."""
 
     def problems(self) -> Iterator[Problem]:
-        """Report a run without a step."""
+        """Report a run without a step, and factors below zero."""
+        for name, factor in self.lr_factors.items():
+            if factor < 0:
+                yield f"lr_factors.{name}", f"expected at least 0, got {factor}"
         if self.tokens < self.batch_size:
             yield (
                 "tokens",

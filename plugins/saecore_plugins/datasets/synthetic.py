@@ -134,5 +134,5 @@ def saecore_components() -> Iterator[Component]:
         config=SyntheticConfig,
         build=build,
         summary="activations made of known features; needs no model",
-        gives={"activations", "truth"},
+        gives=frozenset({"activations", "truth"}),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import lru_cache
 
 import attrs
@@ -63,7 +64,7 @@ class SyntheticRows:
         self._causes: Tensor | None = None
         if config.correlation:
             self._causes = self._unit_rows("causes", config.correlation.rank)
-        self._block = lru_cache(maxsize=2)(self._draw)
+        self._block: Callable[[int], tuple[Tensor, Tensor]] = lru_cache(maxsize=2)(self._draw)
 
     def held_out(self) -> SyntheticRows:
         """Other rows of the same features, from position 0."""
@@ -119,4 +120,5 @@ class SyntheticRows:
         """Random unit vectors, one a feature `[n, size]`; the same on every device."""
         random = generator(self.seed, f"synthetic/{name}")
         rows = torch.randn(self.config.features, size, generator=random)
-        return (rows / rows.norm(dim=1, keepdim=True)).to(self.device)
+        rows /= rows.norm(dim=1, keepdim=True)
+        return rows.to(self.device)

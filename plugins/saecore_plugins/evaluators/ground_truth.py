@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -72,7 +72,7 @@ def measure(sae: SAE, origin: TrueFeatures, rows: int, batch_size: int) -> dict[
     if not rows:
         return {}
     predicted, true = fired[latent], active[feature]
-    figures = {
+    figures: dict[str, Any] = {
         "mcc": cosines.mean(),
         "precision": (hits / predicted.clamp(min=1)).mean(),
         "recall": (hits / true.clamp(min=1)).mean(),

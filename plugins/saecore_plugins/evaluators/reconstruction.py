@@ -35,7 +35,7 @@ def measure(sae: SAE, origin: Origin, held_out: Tensor | int, batch_size: int) -
     """Explained variance, MSE, cosine, norms, L0, L1 and the share of dead and dense latents.
 
     Definitions as in SAELens' evals: explained_variance = 1 − E‖x−x̂‖² / (E‖x‖² − ‖E x‖²);
-    mse = E‖x−x̂‖²; l2_ratio = E(‖x̂‖/‖x‖); relative_reconstruction_bias = E‖x̂‖² / E(x·x̂);
+    mse = E‖x−x̂‖²; l2_ratio = E(‖x̂‖/‖x‖) over x ≠ 0; relative_reconstruction_bias = E‖x̂‖² / E(x·x̂);
     dead_fraction: latents that never fire; dense_fraction: latents that fire on over 10 %.
     """
     import torch
@@ -49,7 +49,7 @@ def measure(sae: SAE, origin: Origin, held_out: Tensor | int, batch_size: int) -
     sums = torch.zeros(len(names), dtype=torch.float64, device=device)
     mean = torch.zeros(sae.cfg.d_out, dtype=torch.float64, device=device)
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=device)
-    count = 0
+    count = not_zero = 0
     for part in activations(sae, origin, held_out, batch_size):
         x = part.to(device).float()  # [N, d_in]
         codes = sae.encode_sparse(x)
@@ -58,7 +58,7 @@ def measure(sae: SAE, origin: Origin, held_out: Tensor | int, batch_size: int) -
         norm, norm_out = squares.sqrt(), out.sqrt()
         cosine = dot / (norm * norm_out).clamp(min=1e-8)
         rows = ((x - x_hat).square().sum(1), squares, out, dot, cosine, norm, norm_out,
-                norm_out / norm.clamp(min=1e-8))  # fmt: skip
+                torch.where(norm > 0, norm_out / norm, 0.0))  # fmt: skip
         counts = codes.firing_counts()
         sums[:8] += torch.stack([one.double().sum() for one in rows])
         sums[8] += counts.sum()
@@ -66,6 +66,7 @@ def measure(sae: SAE, origin: Origin, held_out: Tensor | int, batch_size: int) -
         mean += x.double().sum(0)
         fired += counts
         count += len(x)
+        not_zero += int((norm > 0).sum())
     if not count:
         return {}
     means = dict(zip(names, (sums / count).tolist(), strict=True))
@@ -76,7 +77,7 @@ def measure(sae: SAE, origin: Origin, held_out: Tensor | int, batch_size: int) -
         "cossim": means["cossim"],
         "l2_norm_in": means["l2_norm_in"],
         "l2_norm_out": means["l2_norm_out"],
-        "l2_ratio": means["l2_ratio"],
+        "l2_ratio": means["l2_ratio"] * count / max(1, not_zero),
         "relative_reconstruction_bias": means["squares_out"] / (means["dot"] or 1e-8),
         "l0": means["l0"],
         "l1": means["l1"],

@@ -389,9 +389,8 @@ def test_blocked_default_of_a_single_choice_is_reported_at_its_field():
     """A default component that is not there is a problem of the field that wants it."""
     with pytest.raises(ConfigError) as caught:
         structure_experiment(tables(), host=Host(block=["optimizer.adam"]))
-    assert caught.value.problems == [
-        'training.optimizer.type: no optimizer named "adam" (installed: none)'
-    ]
+    (line,) = caught.value.problems
+    assert line.startswith('training.optimizer.type: no optimizer named "adam"')
 
 
 def test_blocked_default_of_an_array_is_reported_at_its_field():

@@ -1,12 +1,13 @@
 """A whole run without a language model."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from saecore import SAE
-from saecore.config import structure_experiment
+from saecore.config import load_experiment, structure_experiment
 from saecore.errors import ConfigError
 from saecore.runner import run
 
@@ -94,3 +95,12 @@ def test_a_factor_of_no_parameter(tmp_path):
     known = r"\(known: W_dec, W_enc, b_dec, b_enc\)"
     with pytest.raises(ConfigError, match=rf"lr_factors\.encoder: .*{known}"):
         run(experiment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["synthetic", "synthetic/standard"])
+def test_the_examples_find_the_features(name, tmp_path):
+    """The experiments that come with saecore find 128 features in 64 dimensions: MCC ≥ 0.9."""
+    file = Path(__file__).parent.parent / "experiments" / f"{name}.toml"
+    experiment, _ = load_experiment(file, [f"output={tmp_path}", 'dataset.device="cpu"'])
+    assert run(experiment).evaluation["ground_truth"]["mcc"]["value"] >= 0.9

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from saecore import checkpoint
 from saecore.config.structure import structure_choice
 from saecore.errors import PluginError
 from saecore.optimizer import reset_rows
@@ -181,3 +182,24 @@ def test_adam8bit_is_adam_nearly():
     moved = (ours.detach() - before).abs().mean(1)
     assert float(moved[:10].max()) < 1e-3
     assert float(moved[10:].min()) > 1e-2
+
+
+def test_adam8bit_round_trip(tmp_path):
+    """Moments of 8 bits survive a checkpoint: the next steps have the same bits."""
+    pytest.importorskip("bitsandbytes")
+    torch.manual_seed(0)
+    ours = nn.Parameter(torch.randn(128, 64))
+    optimizer = make("adam8bit", ours)
+    steps = [torch.randn(128, 64) for _ in range(6)]
+    for gradient in steps[:3]:
+        ours.grad = gradient
+        optimizer.step()
+    path = checkpoint.save(tmp_path, 3, {"optimizer": optimizer.state_dict()}, keep=2)
+    other = nn.Parameter(ours.detach().clone())
+    again = make("adam8bit", other)
+    again.load_state_dict(checkpoint.load(path)["optimizer"])
+    for gradient in steps[3:]:
+        ours.grad, other.grad = gradient, gradient.clone()
+        optimizer.step()
+        again.step()
+    assert torch.equal(ours, other)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightAverage:
@@ -24,7 +24,7 @@ class WeightAverage:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module, self.decay = module, decay
         self.updates = 0
-        self.average = {name: one.detach().clone() for name, one in module.named_parameters()}
+        self.average = {name: _wide(one).clone() for name, one in module.named_parameters()}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -32,7 +32,7 @@ class WeightAverage:
         self.updates += 1
         share = (1 - self.decay) / (1 - self.decay**self.updates)
         for name, one in self.module.named_parameters():
-            self.average[name].lerp_(one, share)
+            self.average[name].lerp_(_wide(one), share)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -58,3 +58,8 @@ class WeightAverage:
         self.updates = int(state["updates"])
         for name, one in self.average.items():
             one.copy_(state["average"][name])
+
+
+def _wide(weight: Tensor) -> Tensor:
+    """At least float32: half precision would lose the small shares."""
+    return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))

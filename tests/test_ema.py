@@ -59,6 +59,18 @@ def test_before_the_first_step_the_average_is_the_weights():
         assert torch.equal(module.weight, before)
 
 
+def test_half_precision_is_averaged_in_single():
+    """A decay of 0.999 moves the average of bfloat16 weights, which bfloat16 could not hold."""
+    module = nn.Linear(4, 3, dtype=torch.bfloat16)
+    average = WeightAverage(module, 0.999)
+    for value in [1.0] * 1000 + [1.5] * 100:
+        nn.init.constant_(module.weight, value)
+        average.update()
+    share = sum(0.999**i for i in range(100)) / sum(0.999**i for i in range(1100))
+    expected = torch.full((3, 4), 1 + 0.5 * share)
+    torch.testing.assert_close(average.average["weight"], expected, rtol=1e-4, atol=0)
+
+
 def test_state_round_trip():
     """Saved and loaded, the average goes on with the same bits."""
     values = weights(6)

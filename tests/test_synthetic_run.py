@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from saecore import SAE
+from saecore.cli import cli
 from saecore.config import load_experiment, structure_experiment
 from saecore.errors import ConfigError
 from saecore.runner import run
@@ -95,6 +96,28 @@ def test_a_factor_of_no_parameter(tmp_path):
     known = r"\(known: W_dec, W_enc, b_dec, b_enc\)"
     with pytest.raises(ConfigError, match=rf"lr_factors\.encoder: .*{known}"):
         run(experiment)
+
+
+FILE = """
+dataset = { type = "synthetic", features = 8, d_in = 8, active = 1, device = "cpu" }
+sae = { architecture = "topk", d_sae = 8, k = 1 }
+training = { tokens = 4096, batch_size = 256 }
+evaluation = { tokens = 512 }
+"""
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    """`saecore run` says what it trains on, and `check` knows no [model]."""
+    file = tmp_path / "tiny.toml"
+    file.write_text(f'output = "{tmp_path}"\n{FILE}')
+    cli.main(["check", str(file)], standalone_mode=False)
+    assert "[model]" not in capsys.readouterr().out
+    cli.main(["run", str(file)], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert "topk on synthetic activations, 16 steps of 256 tokens\n" in text
+    assert "ground_truth (512 tokens)" in text
+    cli.main(["runs", "--output", str(tmp_path)], standalone_mode=False)
+    assert "topk" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ class DatasetTable:
     context_size: int = attrs.field(default=128, validator=at_least(2))
     """Tokens per context."""
     seed: int = attrs.field(default=0, validator=at_least(0))
-    """Seed of the order of contexts and of the mixing of activations."""
+    """Seed of the order of contexts and of the mixing of activations, or of synthetic ones."""
     prepend_bos: bool = True
     """Begin every context with the tokenizer's BOS token."""
     separator: Literal["bos", "eos", "sep", "none"] | int = "bos"

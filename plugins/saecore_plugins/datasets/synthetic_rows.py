@@ -50,12 +50,12 @@ class SyntheticRows:
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         n, tree = config.features, config.hierarchy
         self.directions = self._unit_rows("directions", config.d_in)
-        self.probabilities = torch.tensor(config.probabilities(), device=device)
+        alone = torch.tensor(config.probabilities(), dtype=torch.float64)
+        self.probabilities = alone.float().to(device)
         """How often each feature fires `[n]`; exact for correlated children only if s = 0."""
-        alone = self.probabilities.double()  # of a child: given its parent
         if tree:
-            alone[tree.parents : tree.size] = tree.child_probability
-        self._limits = torch.special.ndtri(alone).float()
+            alone[tree.parents : tree.size] = tree.child_probability  # given its parent
+        self._limits = torch.special.ndtri(alone).float().to(device)
         self._parents: Tensor | None = None
         if tree:
             self._parents = torch.arange(n, device=device)  # itself, for all but children

@@ -67,7 +67,7 @@ def measure(sae: SAE, origin: TrueFeatures, rows: int, batch_size: int) -> dict[
         moments.add(x, x_hat)
         norms = x.norm(dim=1)
         ratio = (x_hat.norm(dim=1) / norms)[norms > 0]
-        ratios += float(ratio.double().sum())
+        ratios += float(ratio.sum())
         not_zero += len(ratio)
     if not rows:
         return {}

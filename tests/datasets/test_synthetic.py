@@ -85,6 +85,14 @@ def test_features_fire_as_often_as_they_shall(settings, ratio):
     assert bool(((share - p).abs() < 5 * (p * (1 - p) / 40_000).sqrt() + 1e-9).all())
 
 
+def test_rows_without_features_are_zero():
+    """Where nothing fires there is nothing, also in a whole block of such rows."""
+    source = make(active=1e-9)
+    assert not source.next(2000).inputs.any()
+    source.seek(0)
+    assert source.next_features(2000).shape == (2000, 12)
+
+
 def test_magnitudes_are_rectified_normals():
     """Active features have the mean and deviation asked for; none is negative."""
     features = make(magnitude_mean=3.0, magnitude_std=0.5).next_features(20_000)

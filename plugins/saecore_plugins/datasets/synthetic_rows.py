@@ -11,12 +11,17 @@ import attrs
 import torch
 from torch import Tensor
 
+from saecore import ops
+from saecore.codes import Codes
 from saecore.randomness import generator
 from saecore.step import Batch
 from saecore_plugins.datasets.synthetic import SyntheticConfig
 
 BLOCK = 1024
 """Rows that are drawn together; which rows a block holds never depends on how they are read."""
+
+Block = tuple[Codes, Tensor]
+"""Features and activations."""
 
 
 class SyntheticRows:
@@ -64,7 +69,7 @@ class SyntheticRows:
         self._causes: Tensor | None = None
         if config.correlation:
             self._causes = self._unit_rows("causes", config.correlation.rank)
-        self._block: Callable[[int], tuple[Tensor, Tensor]] = lru_cache(maxsize=2)(self._draw)
+        self._block: Callable[[int], Block] = lru_cache(maxsize=2)(self._draw)
 
     def held_out(self) -> SyntheticRows:
         """Other rows of the same features, from position 0."""
@@ -76,24 +81,24 @@ class SyntheticRows:
 
     def next(self, size: int) -> Batch:
         """The next rows; the stream does not end."""
-        x = self._take(size, 1)
+        x = self._take(size, lambda block: block[1])
         return Batch(x, x)
 
     def next_features(self, size: int) -> Tensor:
         """The features `[size, n]` of the next rows."""
-        return self._take(size, 0)
+        return self._take(size, lambda block: block[0].dense())
 
-    def _take(self, size: int, which: int) -> Tensor:
+    def _take(self, size: int, get: Callable[[Block], Tensor]) -> Tensor:
         begin, end = self.position, self.position + size
         parts = []
         for number in range(begin // BLOCK, -(-end // BLOCK)):
             at = number * BLOCK
-            parts.append(self._block(number)[which][max(0, begin - at) : end - at])
+            parts.append(get(self._block(number))[max(0, begin - at) : end - at])
         self.position = end
         return torch.cat(parts)
 
-    def _draw(self, number: int) -> tuple[Tensor, Tensor]:
-        """Features `[BLOCK, n]` and activations `[BLOCK, d_in]` of a block."""
+    def _draw(self, number: int) -> Block:
+        """Features (`BLOCK` rows of n) and activations `[BLOCK, d_in]`."""
         c, shape = self.config, (BLOCK, self.config.features)
         random = generator(self.seed, f"synthetic/{self.stream}", number, self.device)
         normal = torch.randn(shape, generator=random, device=self.device)
@@ -111,10 +116,13 @@ class SyntheticRows:
                 own = chosen[:, :, None] == places  # [BLOCK, parents, children]
                 fires[:, tree.parents : tree.size] = own.flatten(1)
             fires &= fires[:, self._parents]
-        noise = torch.randn(shape, generator=random, device=self.device)
+        rows, active = fires.nonzero(as_tuple=True)
+        noise = torch.randn(len(active), generator=random, device=self.device)
         magnitudes = (c.magnitude_mean + c.magnitude_std * noise).relu()
-        features = fires * magnitudes
-        return features, features @ self.directions
+        ends = torch.bincount(rows, minlength=BLOCK).cumsum(0)
+        offsets = torch.nn.functional.pad(ends, (1, 0))
+        features = Codes.from_entries(magnitudes, active, offsets, c.features)
+        return features, ops.decode(features, self.directions, None)
 
     def _unit_rows(self, name: str, size: int) -> Tensor:
         """Random unit vectors, one a feature `[n, size]`; the same on every device."""

@@ -68,7 +68,7 @@ def _from_dataset(experiment: Experiment, source: str) -> Feed:
         device=stream.device,
         origin=stream.held_out(),
         held_out=experiment.evaluation.tokens,
-        record={"corpus": stream.fingerprint},
+        record={"model": None, "corpus": stream.fingerprint, "tokens_key": None},
         metadata={**stream.metadata, "corpus": stream.fingerprint},
     )
 

@@ -31,6 +31,22 @@ def gradients(parameter, steps):
     return [torch.randn_like(parameter) for _ in range(steps)]
 
 
+@pytest.mark.parametrize("table", ["adam", "signum", "muon"])
+def test_a_learning_rate_of_zero_moves_nothing(table):
+    """Parameters given without groups keep their bits while the rate is 0, and move after."""
+    matrix, vector = parameters((5, 3), (5,))
+    optimizer = structure_choice("optimizer", table, current_host()).build([matrix, vector], 0.1)
+    for lr, moves in ((0.0, False), (0.1, True), (0.0, False)):
+        before = [matrix.detach().clone(), vector.detach().clone()]
+        for _ in range(3):
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            matrix.grad, vector.grad = torch.ones_like(matrix), torch.ones_like(vector)
+            optimizer.step()
+        for old, new in zip(before, (matrix, vector), strict=True):
+            assert torch.equal(old, new) is not moves
+
+
 # -- signum --------------------------------------------------------------------------------
 
 

@@ -35,20 +35,23 @@ class Muon:
 
     Args:
         config: settings.
-        groups: parameter groups; each is divided in matrices and others.
+        params: parameters or groups; each group is divided in matrices and others.
         lr: learning rate of both.
     """
 
-    def __init__(self, config: MuonConfig, groups: Iterable[dict[str, Any]], lr: float) -> None:
+    def __init__(self, config: MuonConfig, params: Iterable[Any], lr: float) -> None:
         import torch
 
+        groups = list(params)
+        if groups and not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
         matrices: list[dict[str, Any]] = []
         others: list[dict[str, Any]] = []
         for group in groups:
             for kind, part in ((True, matrices), (False, others)):
-                params = [one for one in group["params"] if (one.dim() == 2) == kind]
-                if params:
-                    part.append({**group, "params": params})
+                own = [one for one in group["params"] if (one.dim() == 2) == kind]
+                if own:
+                    part.append({**group, "params": own})
         self._parts: list[torch.optim.Optimizer] = []
         if matrices:
             self._parts.append(

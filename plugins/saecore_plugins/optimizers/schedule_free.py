@@ -37,8 +37,10 @@ class ScheduleFreeSign(torch.optim.Optimizer):
         beta = self.momentum
         for group in self.param_groups:
             lr = float(group["lr"])
+            if not lr:
+                continue  # nothing moves; the arithmetic below would round
             group["weight_sum"] += lr**2
-            c = lr**2 / group["weight_sum"] if lr else 0.0
+            c = lr**2 / group["weight_sum"]
             for y in group["params"]:
                 if y.grad is None:
                     continue

@@ -19,6 +19,7 @@ EVALUATORS = {
 
 REASONS = {
     "model": "needs a language model, and this run has none",
+    "activations": "needs activations, and the dataset gives none",
     "truth": "needs the true features, which the dataset does not know",
 }
 

@@ -51,7 +51,8 @@ class SyntheticRows:
         self.metadata = {"activation_convention": "synthetic"}
         self.position = 0
         """Rows given out so far."""
-        text = json.dumps([attrs.asdict(config), seed], sort_keys=True)
+        decisive = {**attrs.asdict(config), "device": device.type, "seed": seed}
+        text = json.dumps(decisive, sort_keys=True)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         n, tree = config.features, config.hierarchy
         self.directions = self._unit_rows("directions", config.d_in)

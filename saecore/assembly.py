@@ -220,7 +220,7 @@ def make_trainer(experiment: Experiment, sae: SAE, activations: ActivationSource
         t.feature_sampling_window,
         t.bad_numbers,
         experiment.seed,
-        t.ema,
+        ema=t.ema,
     )
     return Trainer(
         sae,

@@ -118,6 +118,14 @@ class SAE(nn.Module, abc.ABC):
         subtract = isinstance(config, ArchitectureConfig) and config.apply_b_dec_to_input
         return self.b_dec if subtract else None
 
+    def untie(self) -> None:
+        """Give the encoder weights of its own, where a subclass has set `encoder = W_dec`.
+
+        What is folded into one of the two cannot be folded into the other.
+        """
+        if self.encoder is self.W_dec:
+            self.encoder = nn.Parameter(self.W_dec.detach().clone())
+
     def latent_scale(self) -> Tensor | None:
         """Factor from selected pre-activations to features `[d_sae]`; None is 1 everywhere."""
         return None
@@ -217,6 +225,7 @@ class SAE(nn.Module, abc.ABC):
         """Move `latent_scale` into the encoder and out of the decoder; features stay the same."""
         scale = self.latent_scale()
         if scale is not None:
+            self.untie()
             with torch.no_grad():
                 scale = scale.clone()
                 self.encoder.mul_(scale[:, None])
@@ -228,6 +237,7 @@ class SAE(nn.Module, abc.ABC):
 
         The SAE then reads raw activations and gives raw reconstructions, with features as before.
         """
+        self.untie()
         with torch.no_grad():
             self.encoder.mul_(factor)
             self.W_dec.div_(factor)

@@ -199,4 +199,6 @@ def _load(sae: SAE, tensors: dict[str, Tensor], path: Path) -> None:
         raise ReleaseError(f"{file}: unexpected tensor {surplus[0]!r} for {sae.cfg.architecture}")
     state = dict(tensors)
     state["encoder"] = state.pop("W_enc").t()
+    if not torch.equal(state["encoder"], state["W_dec"]):
+        sae.untie()
     sae.load_state_dict(state)

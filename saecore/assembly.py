@@ -111,7 +111,7 @@ def read_tokens(experiment: Experiment, backend: ModelBackend, source: str) -> T
         separator=separator,
         concat=table.concat,
     )
-    documents = table.plugin.build()
+    documents = table.plugin.build(backend.tokenizer)
     rows = token_rows(documents, backend.tokenizer, backend.vocab_size, packing, table.held_out)
     if experiment.evaluation.tokens and experiment.evaluator and not len(rows.held_out):
         raise DataError(

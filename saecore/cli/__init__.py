@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from saecore.errors import SaecoreError
+from saecore.components import KINDS
+from saecore.errors import PluginError, SaecoreError
 from saecore.plugins import Host, current_host, use_host
 
 COMMANDS = {
@@ -44,8 +45,14 @@ class Commands(click.Group):
             command: click.Command = module.command
             return command
         if cmd_name in current_host().names("command"):
-            built = current_host().component("command", cmd_name).builder()()
-            return built if isinstance(built, click.Command) else None
+            component = current_host().component("command", cmd_name)
+            built = component.builder()()
+            if not isinstance(built, click.Command):
+                raise PluginError(
+                    f"plugin {component}: build must be {KINDS['command']}, "
+                    f"got {type(built).__name__}"
+                )
+            return built
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

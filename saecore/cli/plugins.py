@@ -36,7 +36,7 @@ def _row(host: Host, provider: Provider) -> dict[str, str]:
     from saecore.errors import PluginError
 
     try:
-        summary = host.component(provider.kind, provider.name).summary
+        summary = " ".join(host.component(provider.kind, provider.name).summary.split())
     except PluginError as error:
         summary = f"(unusable: {error})"
     return {

@@ -225,7 +225,8 @@ def _check_component(component: object, owner: object) -> None:
             f"plugin {owner}: unknown kind {component.kind!r}"
             f"{nearest(component.kind, list(KINDS))} (kinds: {', '.join(KINDS)})"
         )
-    if not attrs.has(component.config):
+    # Of its own: a subclass that is not decorated inherits fields, and loses those it adds.
+    if "__attrs_attrs__" not in getattr(component.config, "__dict__", {}):
         raise PluginError(
             f"plugin {owner}: config of {component.kind}.{component.name} must be an attrs class, "
             f"got {component.config!r}; decorate it with @attrs.frozen"

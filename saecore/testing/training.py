@@ -95,7 +95,14 @@ def check_schedule(name: str, settings: Settings = None) -> None:
     choice = check_component("schedule", name, settings)
     subject, schedule = choice.component, choice.build()
     for total in (1, 2, 50):
-        values = [schedule(step, total) for step in range(-1, total)]
+        try:
+            values = [schedule(step, total) for step in range(-1, total)]
+        except ArithmeticError as error:
+            fail(
+                subject,
+                f"in a run of {total} steps it raises {type(error).__name__}: {error}",
+                "give a multiplier for every step from -1 (before the first) to total - 1",
+            )
         for step, value in zip(range(-1, total), values, strict=True):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 fail(

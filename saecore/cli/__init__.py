@@ -19,8 +19,9 @@ COMMANDS = {
     "runs": "List finished and unfinished runs with their figures.",
     "plugins": "List the installed plugins, or describe one.",
     "init": "Write the example experiments into a directory.",
+    "new-plugin": "Write a package with a plugin of your own, its test and an experiment.",
 }
-"""Core commands and their help; each lives in the module of its name in this package."""
+"""Core commands and their help; each lives in the module of its name (`-` is `_`) here."""
 
 
 class Commands(click.Group):
@@ -41,7 +42,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         if cmd_name in COMMANDS:
-            module = importlib.import_module(f"saecore.cli.{cmd_name}")
+            module = importlib.import_module(f"saecore.cli.{cmd_name.replace('-', '_')}")
             command: click.Command = module.command
             return command
         if cmd_name in current_host().names("command"):

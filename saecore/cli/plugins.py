@@ -36,7 +36,7 @@ def _row(host: Host, provider: Provider) -> dict[str, str]:
     from saecore.errors import PluginError
 
     try:
-        summary = " ".join(host.component(provider.kind, provider.name).summary.split())
+        summary = host.component(provider.kind, provider.name).summary
     except PluginError as error:
         summary = f"(unusable: {error})"
     return {
@@ -44,7 +44,7 @@ def _row(host: Host, provider: Provider) -> dict[str, str]:
         "name": provider.name,
         "distribution": provider.distribution,
         "version": provider.version,
-        "summary": summary,
+        "summary": " ".join(summary.split()),  # a table of lines, whatever a plugin says
     }
 
 

@@ -44,7 +44,7 @@ class Environment:
             "PIP_NO_DEPS": "1",
             "PIP_NO_INDEX": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "COLUMNS": "400",
+            "COLUMNS": "80",
         }
 
     def run(self, command, cwd, check=True):

@@ -12,7 +12,7 @@ import attrs
 from saecore.errors import PluginError
 
 KINDS: dict[str, str] = {
-    "activation": "(config) -> Activation: selects Codes from pre-activations",
+    "activation": "(config, shape) -> Activation: selects Codes from pre-activations",
     "architecture": "(config, shape) -> SAE",
     "command": "() -> click command",
     "dataset": "(config, tokenizer) -> Documents",
@@ -27,14 +27,14 @@ KINDS: dict[str, str] = {
 """Every kind of component and what its `build` makes."""
 
 MEMBERS: dict[str, tuple[str, ...]] = {
-    "activation": ("select",),
+    "activation": ("select", "train_select", "scheduled"),
     "architecture": ("select", "training_step", "state_dict"),
     "dataset": ("fingerprint|seek",),
-    "dead_latents": ("after_tokens", "losses"),
+    "dead_latents": ("after_tokens", "losses", "acts", "after_step"),
     "evaluator": ("__call__",),
     "logger": ("start", "scalars", "artifact", "close"),
     "model": ("name", "identity", "tokenizer", "vocab_size", "activations", "run_with"),
-    "normalizer": ("tokens", "estimate", "apply", "fold", "state_dict", "load_state_dict"),
+    "normalizer": ("tokens", "estimate", "apply", "restorer", "fold", "state_dict"),
     "optimizer": ("param_groups", "step", "zero_grad", "state_dict", "load_state_dict"),
     "schedule": ("__call__",),
 }
@@ -140,12 +140,13 @@ def _name(builder: Callable[..., Any]) -> str:
     return f"{builder.__module__}.{getattr(builder, '__qualname__', builder)}"
 
 
-def choice(kind: str, default: Any = attrs.NOTHING) -> Any:
+def choice(kind: str, default: Any = attrs.NOTHING, unlike: str | None = None) -> Any:
     """Declare an attrs field of type `Choice`, filled from the registry of `kind`.
 
     Args:
         kind: one of `KINDS`.
         default: a name, or a table such as `{"type": "constant", "warm_up_steps": 100}`.
+        unlike: names that are also of this kind are refused, and sent there.
     """
 
     def from_registry() -> Any:
@@ -155,7 +156,9 @@ def choice(kind: str, default: Any = attrs.NOTHING) -> Any:
         return structure_choice(kind, default, current_host())
 
     factory = attrs.NOTHING if default is attrs.NOTHING else attrs.Factory(from_registry)
-    return attrs.field(default=factory, metadata={"choice": kind, "default": default})
+    return attrs.field(
+        default=factory, metadata={"choice": kind, "default": default, "unlike": unlike}
+    )
 
 
 def choices(kind: str, default: tuple[Any, ...] = ()) -> Any:

@@ -74,18 +74,21 @@ class MetricWindow:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def add_output(self, output: StepOutput, targets: Tensor, fired: Tensor) -> None:
+    def add_output(
+        self, output: StepOutput, targets: Tensor, reconstruction: Tensor, fired: Tensor
+    ) -> None:
         """Add the losses, L0 and explained variance of a (part of a) step.
 
         Args:
             output: what the training step gave.
             targets: what was to be reconstructed `[N, d_out]`.
+            reconstruction: in the unit of the targets `[N, d_out]`.
             fired: firing counts of the latents `[d_sae]`.
         """
         losses = {f"losses/{name}": value for name, value in output.losses.items()}
         l0 = fired.sum() / max(1, len(targets))
         self.add({**losses, "losses/overall_loss": output.total, "metrics/l0": l0})
-        self.moments.add(targets, output.reconstruction)
+        self.moments.add(targets.flatten(1), reconstruction.flatten(1))
 
     def read(self) -> dict[str, float]:
         """The means, in one transfer from the device; begins a new window."""

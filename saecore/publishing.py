@@ -26,8 +26,7 @@ def published(
     """The SAE as it would be saved now, with metadata under the names that SAELens uses."""
     sae = trainer.export()
     model, data, table = experiment.model, experiment.dataset, experiment.sae
-    details: dict[str, Any] = {"decoder_init_norm": table.init.decoder_norm}
-    details.update(trainer.sae.training_details())
+    details = reference_details(trainer.sae, table.init.decoder_norm, trainer.dead_latents)
     metadata = {
         "dataset_path": data.plugin.name,
         "hook_name": model.read_hooks[0],
@@ -56,3 +55,22 @@ def published(
         metadata=Metadata(metadata),
     )
     return sae
+
+
+def reference_details(sae: SAE, decoder_norm: float, dead_latents: Any) -> dict[str, Any]:
+    """Settings that only training used, under SAELens' names.
+
+    Args:
+        sae: the SAE in its training form.
+        decoder_norm: norm of the decoder rows at the start.
+        dead_latents: the strategy; the weight of its loss is recorded where SAELens has one.
+    """
+    details = {"decoder_init_norm": decoder_norm, **sae.training_details()}
+    if "aux_loss_coefficient" in sae.training_fields:
+        config = getattr(dead_latents, "config", None)
+        details["aux_loss_coefficient"] = getattr(config, "coefficient", 0.0)
+        details["use_sparse_activations"] = False
+    if "use_matryoshka_aux_loss" in sae.training_fields:
+        config = getattr(dead_latents, "config", None)
+        details["use_matryoshka_aux_loss"] = getattr(config, "per_level", False)
+    return details

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 import copy
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from saecore import ops
+from saecore.activation import Activation, Encoding
 from saecore.codes import Codes
-from saecore.config.architecture import ArchitectureConfig
+from saecore.config.architecture import ArchitectureConfig, RescaledConfig
+from saecore.normalize import RUNTIME, Restore
 from saecore.sae_config import SAEConfig, Shape
 from saecore.step import Batch, Scheduled, StepContext, StepOutput
 
 __all__ = ["SAE"]
 
 
-class SAE(nn.Module, abc.ABC):
+class SAE(nn.Module):
     """Base of every sparse autoencoder; a subclass says which latents are active.
 
     Parameters (both matrices latent-major and contiguous, because sparse work walks latents):
@@ -30,9 +31,9 @@ class SAE(nn.Module, abc.ABC):
         W_dec: `[d_sae, d_out]`.
         b_dec: `[d_out]`.
 
-    A subclass sets `architecture` and implements `select`. Features are
+    A subclass sets `architecture` and `self.activation`, or implements `select`. Features are
     `values of select * latent_scale`, and the reconstruction is `features / latent_scale @ W_dec
-    + b_dec`.
+    + b_dec`. Other parameters: override `parameter_sizes`.
 
     Args:
         config: the architecture's settings.
@@ -50,10 +51,18 @@ class SAE(nn.Module, abc.ABC):
     training_fields: ClassVar[frozenset[str]] = frozenset()
     """Keys of cfg.json that only matter to training (the reference's names); ignored on load."""
 
+    file_defaults: ClassVar[Mapping[str, Any]] = {"rescale_acts_by_decoder_norm": False}
+    """What it means when a key is missing in cfg.json, where that is not the field's default."""
+    latent_vectors: ClassVar[tuple[str, ...]] = ("b_enc",)
+    """Parameters `[d_sae]` in the unit of pre-activations; they scale with them."""
+    coefficient: ClassVar[str | None] = None
+    """Name of the scheduled value that a target-L0 controller may move."""
+
     encoder: nn.Parameter
     b_enc: nn.Parameter
     W_dec: nn.Parameter
     b_dec: nn.Parameter
+    activation: Activation | None
 
     def __init__(self, config: Any, shape: Shape) -> None:
         super().__init__()
@@ -67,13 +76,20 @@ class SAE(nn.Module, abc.ABC):
             method=config,
         )
 
-        def parameter(*size: int) -> nn.Parameter:
-            return nn.Parameter(torch.zeros(size, dtype=shape.dtype, device=shape.device))
+        for name, size in self.parameter_sizes(shape).items():
+            tensor = torch.zeros(size, dtype=shape.dtype, device=shape.device)
+            self.register_parameter(name, nn.Parameter(tensor))
+        self.activation = None
+        self._restore: Restore | None = None
 
-        self.encoder = parameter(shape.d_sae, shape.d_in)
-        self.b_enc = parameter(shape.d_sae)
-        self.W_dec = parameter(shape.d_sae, shape.d_out)
-        self.b_dec = parameter(shape.d_out)
+    def parameter_sizes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        """Names and sizes of the parameters; all begin as zeros."""
+        return {
+            "encoder": (shape.d_sae, shape.d_in),
+            "b_enc": (shape.d_sae,),
+            "W_dec": (shape.d_sae, shape.d_out),
+            "b_dec": (shape.d_out,),
+        }
 
     # -- weights ---------------------------------------------------------------------------
 
@@ -92,24 +108,33 @@ class SAE(nn.Module, abc.ABC):
         else:
             super().__setattr__(name, value)
 
-    def initialize(self, generator: torch.Generator, decoder_norm: float) -> None:
-        """Start from random directions: decoder rows of one norm, the encoder their transpose.
+    def initialize(
+        self, generator: torch.Generator, decoder_norm: float, tied: bool = True
+    ) -> None:
+        """Start from random directions, biases zero.
 
         Args:
             generator: source of the numbers, on the CPU.
             decoder_norm: norm of every decoder row.
+            tied: the encoder is the decoder's transpose, where their sizes agree; else it has
+                directions of its own with the same norm.
         """
         with torch.no_grad():
-            rows = torch.randn(self.W_dec.shape, generator=generator)
-            rows *= decoder_norm / rows.norm(dim=1, keepdim=True)
-            self.W_dec.copy_(rows)
-            if self.cfg.d_in == self.cfg.d_out:
-                self.encoder.copy_(rows)
-            else:
-                fresh = torch.randn(self.encoder.shape, generator=generator)
-                self.encoder.copy_(fresh * (decoder_norm / fresh.norm(dim=1, keepdim=True)))
-            self.b_enc.zero_()
-            self.b_dec.zero_()
+            for name in ("W_dec", "encoder"):
+                matrix = self._parameters.get(name)
+                if matrix is None:
+                    continue
+                if name == "encoder" and tied and matrix.shape == self.W_dec.shape:
+                    matrix.copy_(self.W_dec)
+                    continue
+                rows = torch.randn(matrix.shape, generator=generator)
+                rows *= decoder_norm / rows.norm(dim=-1, keepdim=True)
+                matrix.copy_(rows)
+
+    def decoder_norms(self) -> Tensor:
+        """Norms of the decoder rows `[d_sae]`, differentiable."""
+        norms: Tensor = self.W_dec.norm(dim=1)
+        return norms
 
     @property
     def centre(self) -> Tensor | None:
@@ -123,25 +148,42 @@ class SAE(nn.Module, abc.ABC):
 
         What is folded into one of the two cannot be folded into the other.
         """
-        if self.encoder is self.W_dec:
+        if self._parameters.get("encoder") is self.W_dec:
             self.encoder = nn.Parameter(self.W_dec.detach().clone())
 
     def latent_scale(self) -> Tensor | None:
         """Factor from selected pre-activations to features `[d_sae]`; None is 1 everywhere."""
+        config = self.cfg.method
+        if isinstance(config, RescaledConfig) and config.rescale_acts_by_decoder_norm:
+            # No gradient: x̂ does not depend on the norms but through the ranking.
+            return self.decoder_norms().detach()
         return None
 
-    rank_by_abs: ClassVar[bool] = False
-    """Whether latents compete by absolute value."""
+    @property
+    def rank_by_abs(self) -> bool:
+        """Whether latents compete by absolute value."""
+        return self.activation is not None and self.activation.rank_by_abs
 
     # -- forward ---------------------------------------------------------------------------
 
-    @abc.abstractmethod
+    def encoding(self, x: Tensor) -> Encoding:
+        """The encoder over `x [N, d_in]`, for an activation to choose from."""
+        return Encoding(
+            x, self.W_enc, self.b_enc, self.centre, self.latent_scale(), self.decoder_norms
+        )
+
     def select(self, x: Tensor) -> Codes:
         """The active latents of `x [N, d_in]`, before `latent_scale`."""
+        assert self.activation is not None, "an SAE sets self.activation or implements select"
+        return self.activation.select(self.encoding(x))
+
+    def reconstruct(self, codes: Codes, x: Tensor) -> Tensor:
+        """Reconstruction `[N, d_out]` from what `select` gave for `x [N, d_in]`."""
+        return ops.decode(codes, self.W_dec, self.b_dec)
 
     def encode_sparse(self, x: Tensor) -> Codes:
         """Features of `x [..., d_in]`, leading dimensions flattened to rows."""
-        codes = self.select(self._flat(x))
+        codes = self.select(self._flat(x)[0])
         scale = self.latent_scale()
         return codes if scale is None else codes.with_values(codes.values * codes.per_latent(scale))
 
@@ -149,29 +191,38 @@ class SAE(nn.Module, abc.ABC):
         """Features of `x [..., d_in]`: all `[..., d_sae]`, or those of `latents [n]` `[..., n]`."""
         rows = self._joined(x)
         dense = self.encode_sparse(rows).dense(latents)
+        if self.cfg.normalize_activations in RUNTIME:
+            self._restore = self._scaled(rows)[1]
         return dense.reshape(*rows.shape[:-1], dense.shape[-1])
 
     def decode(self, features: Tensor | Codes) -> Tensor:
-        """Reconstruction from features `[..., d_sae]` or Codes: `[..., d_out]`."""
+        """Reconstruction from features `[..., d_sae]` or Codes: `[..., d_out]`.
+
+        Where every activation was scaled by its own norm (`normalize_activations`), the scale
+        is that of the last `encode`, whose activations must be the same.
+        """
         scale = self.latent_scale()
         if isinstance(features, Codes):
             codes = features
             if scale is not None:
                 codes = codes.with_values(codes.values / codes.per_latent(scale))
-            return ops.decode(codes, self.W_dec, self.b_dec)
-        unscaled = features if scale is None else features / scale
-        return unscaled @ self.W_dec + self.b_dec
+            out = ops.decode(codes, self.W_dec, self.b_dec)
+        else:
+            unscaled = features if scale is None else features / scale
+            out = unscaled @ self.W_dec + self.b_dec
+        return out if self._restore is None else self._restore(out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruction of `x [..., d_in]`; `[..., heads, d_head]` where hook_z is flattened."""
         rows = self._joined(x)
-        decoded = ops.decode(self.select(self._flat(rows)), self.W_dec, self.b_dec)
-        out = decoded.reshape(*rows.shape[:-1], self.cfg.d_out)
-        return out if rows is x else out.reshape(x.shape)
+        scaled, restore = self._flat(rows)
+        out = self.reconstruct(self.select(scaled), scaled)
+        out = (out if restore is None else restore(out)).reshape(*rows.shape[:-1], self.cfg.d_out)
+        return out if rows is x or self.cfg.d_out != self.cfg.d_in else out.reshape(x.shape)
 
     def preactivations(self, x: Tensor, latents: Tensor) -> Tensor:
         """Pre-activations of some latents `[n]` for `x [N, d_in]`: `[N, n]`."""
-        return ops.preactivations(x, self.W_enc, self.b_enc, latents, centre=self.centre)
+        return self.encoding(x).preactivations(latents)
 
     def _joined(self, x: Tensor) -> Tensor:
         """Flatten `[..., heads, d_head]` to `[..., d_in]` where the SAE reads hook_z."""
@@ -183,33 +234,40 @@ class SAE(nn.Module, abc.ABC):
             )
         return x.to(self.W_dec.dtype)
 
-    def _flat(self, x: Tensor) -> Tensor:
-        return self._joined(x).reshape(-1, self.cfg.d_in)
+    def _scaled(self, x: Tensor) -> tuple[Tensor, Restore | None]:
+        normalization = RUNTIME.get(self.cfg.normalize_activations)
+        return (x, None) if normalization is None else normalization(x)
+
+    def _flat(self, x: Tensor) -> tuple[Tensor, Restore | None]:
+        """Rows `[N, d_in]` as the encoder takes them, and the way back."""
+        return self._scaled(self._joined(x).reshape(-1, self.cfg.d_in))
 
     # -- training --------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, context: StepContext) -> StepOutput:
         """Losses of one batch; a subclass adds its own to the reconstruction loss."""
-        codes = self.select(batch.inputs)
-        x_hat = ops.decode(codes, self.W_dec, self.b_dec)
-        return StepOutput({"mse_loss": context.reconstruction_loss(x_hat)}, codes, x_hat)
+        losses: dict[str, Tensor] = {}
+        if self.activation is None:
+            codes = self.select(batch.inputs)
+        else:
+            codes, losses = self.activation.train_select(self.encoding(batch.inputs), context)
+        x_hat = self.reconstruct(codes, batch.inputs)
+        return StepOutput({"mse_loss": context.reconstruction_loss(x_hat), **losses}, codes, x_hat)
 
     def scheduled(self) -> Mapping[str, Scheduled]:
         """Values of the training step that follow a schedule, by name."""
-        return {}
+        return {} if self.activation is None else self.activation.scheduled()
 
     def after_step(self) -> None:
         """Restore constraints after an optimizer step, in place."""
 
     def training_details(self) -> dict[str, Any]:
-        """Settings that only training used, recorded in the saved SAE's metadata."""
+        """Settings that only training used, under the reference's names (see `training_fields`)."""
         saved = self.saved_fields or ()
         return {
             one.name: getattr(self.cfg.method, one.name)
             for one in attrs.fields(type(self.cfg.method))
-            if self.saved_fields is not None
-            and one.name not in (*saved, "apply_b_dec_to_input")
-            and isinstance(getattr(self.cfg.method, one.name), int | float | str)
+            if one.name in self.training_fields and one.name not in saved
         }
 
     # -- result ----------------------------------------------------------------------------
@@ -219,29 +277,48 @@ class SAE(nn.Module, abc.ABC):
         result = copy.deepcopy(self)
         result.zero_grad(set_to_none=True)
         result.fold_scale()
+        result.cfg = attrs.evolve(result.cfg, inference=True)
         return result
 
     def fold_scale(self) -> None:
         """Move `latent_scale` into the encoder and out of the decoder; features stay the same."""
         scale = self.latent_scale()
         if scale is not None:
-            self.untie()
-            with torch.no_grad():
-                scale = scale.clone()
-                self.encoder.mul_(scale[:, None])
-                self.b_enc.mul_(scale)
-                self.W_dec.div_(scale[:, None])
+            self.scale_latents(scale.clone())
 
-    def scale_input(self, factor: float) -> None:
-        """Fold a factor of the activations, `x * factor`, into the weights, in place.
+    def fold_W_dec_norm(self) -> None:
+        """Give every decoder row norm 1; features grow by the norms, reconstructions stay."""
+        self.scale_latents(self.decoder_norms().detach().clamp(min=1e-8))
 
-        The SAE then reads raw activations and gives raw reconstructions, with features as before.
+    def scale_latents(self, factor: Tensor) -> None:
+        """Multiply pre-activations by `factor [d_sae]` and divide the decoder by it, in place."""
+        self.untie()
+        with torch.no_grad():
+            self.encoder.mul_(factor[:, None])
+            self.W_dec.div_(factor[:, None])
+            for name in self.latent_vectors:
+                getattr(self, name).mul_(factor)
+            for name in self.activation.latent_vectors if self.activation is not None else ():
+                getattr(self.activation, name).mul_(factor)
+
+    def scale_input(self, factor: float, out: float | None = None) -> None:
+        """Fold factors of the activations into the weights, in place.
+
+        The SAE then reads raw activations and gives raw reconstructions, with features as
+        before, but for those that are rescaled by decoder norms.
+
+        Args:
+            factor: of the activations that are read, `x * factor`.
+            out: of those that are reconstructed; default: the same.
         """
+        out = factor if out is None else out
         self.untie()
         with torch.no_grad():
             self.encoder.mul_(factor)
-            self.W_dec.div_(factor)
-            self.b_dec.div_(factor)
+            self.W_dec.div_(out)
+            self.b_dec.div_(out)
+        if self.latent_scale() is not None and self.activation is not None:
+            self.activation.scale_features(1 / out)
 
     def save_model(self, path: str | Path, sparsity: Tensor | None = None) -> None:
         """Write cfg.json, sae_weights.safetensors and, where given, sparsity.safetensors.

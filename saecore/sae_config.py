@@ -89,6 +89,8 @@ class SAEConfig:
     """"hook_z" where `[..., heads, d_head]` is flattened to `[..., d_in]`."""
     metadata: Metadata = attrs.field(factory=Metadata)
     """Where the SAE comes from."""
+    inference: bool = False
+    """Whether it is in its published form; else training settings are saved with it."""
 
     @property
     def hook_name(self) -> str:

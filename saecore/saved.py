@@ -14,6 +14,7 @@ from saecore.config.explain import to_tables
 from saecore.config.structure import Problems, structure
 from saecore.errors import PluginError, ReleaseError, nearest
 from saecore.files import write_json, write_tensors
+from saecore.normalize import RUNTIME
 from saecore.plugins import current_host
 from saecore.sae import SAE
 from saecore.sae_config import DTYPES, Metadata, SAEConfig, Shape
@@ -39,9 +40,15 @@ def write_sae(sae: SAE, path: Path, sparsity: Tensor | None = None) -> None:
 
 def weights(sae: SAE) -> dict[str, Tensor]:
     """The tensors of an SAE under the names of files: `W_enc [d_in, d_sae]` for `encoder`."""
-    tensors = dict(sae.state_dict())
-    tensors["W_enc"] = tensors.pop("encoder").t()
-    return tensors
+    return {
+        _file_name(name): one.t() if name == "encoder" else one
+        for name, one in sae.state_dict().items()
+    }
+
+
+def _file_name(name: str) -> str:
+    """A tensor of the activation belongs to the SAE; the encoder is stored as W_enc."""
+    return "W_enc" if name == "encoder" else name.removeprefix("activation.")
 
 
 def cfg_dict(sae: SAE) -> dict[str, Any]:
@@ -53,6 +60,8 @@ def cfg_dict(sae: SAE) -> dict[str, Any]:
     centred = fields.pop("apply_b_dec_to_input", False)
     if sae.saved_fields is not None:
         fields = {key: one for key, one in fields.items() if key in sae.saved_fields}
+    if not cfg.inference:
+        fields.update(cfg.metadata.get("training_architecture_details", {}))
     versions = {"sae_lens_version": FORMAT, "sae_lens_training_version": FORMAT,
                 "saecore_version": __version__}  # fmt: skip
     return {
@@ -92,6 +101,7 @@ def read_sae(path: Path, device: torch.device, dtype: str | None = None) -> SAE:
         )
     kept = known if cls.saved_fields is None else set(cls.saved_fields)
     settings = {key: value for key, value in own.items() if key in kept and value is not None}
+    settings = {**{key: one for key, one in cls.file_defaults.items() if key in known}, **settings}
     if "apply_b_dec_to_input" in known:
         settings["apply_b_dec_to_input"] = cfg.get("apply_b_dec_to_input", True)
     try:
@@ -144,15 +154,15 @@ def _read_cfg(file: Path) -> dict[str, Any]:
 
 def _check(cfg: SAEConfig, source: str) -> None:
     """Refuse what the forward pass would silently leave out."""
-    if cfg.normalize_activations not in ("none", "expected_average_only_in"):
-        raise ReleaseError(
-            f"{source}: normalize_activations: {cfg.normalize_activations!r} cannot be run yet; "
-            'expected "none"'
-        )
-    if cfg.normalize_activations != "none":
+    if cfg.normalize_activations == "expected_average_only_in":
         raise ReleaseError(
             f"{source}: normalize_activations: the scale of {cfg.normalize_activations!r} is not "
             'in the file; save the SAE with the scale folded, which gives "none"'
+        )
+    if cfg.normalize_activations not in ("none", *RUNTIME):
+        raise ReleaseError(
+            f"{source}: normalize_activations: expected one of none, {', '.join(RUNTIME)}, got "
+            f"{cfg.normalize_activations!r}"
         )
     if cfg.reshape_activations not in ("none", "hook_z"):
         raise ReleaseError(
@@ -197,8 +207,10 @@ def _load(sae: SAE, tensors: dict[str, Tensor], path: Path) -> None:
     surplus = sorted(set(tensors) - set(expected))
     if surplus:
         raise ReleaseError(f"{file}: unexpected tensor {surplus[0]!r} for {sae.cfg.architecture}")
-    state = dict(tensors)
-    state["encoder"] = state.pop("W_enc").t()
-    if not torch.equal(state["encoder"], state["W_dec"]):
+    state = {
+        name: tensors["W_enc"].t() if name == "encoder" else tensors[_file_name(name)]
+        for name in sae.state_dict()
+    }
+    if "encoder" in state and not torch.equal(state["encoder"], state["W_dec"]):
         sae.untie()
     sae.load_state_dict(state)

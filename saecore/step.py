@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -77,18 +77,36 @@ class StepContext:
 
     step: int
     """Number of the step, from 0."""
-    scheduled: Mapping[str, float]
+    scheduled: Mapping[str, float | Tensor]
     """The values of `SAE.scheduled()` in this step, by name."""
     dead: Tensor
     """Which latents are dead `[d_sae]`, bool."""
     targets: Tensor
-    """What is to be reconstructed `[N, d_out]`."""
+    """What the reconstruction is compared with `[N, d_out]`; raw where `restore` is given."""
     generator: Callable[[str], torch.Generator]
     """`generator(stream)`: randomness that belongs to this step."""
+    restore: Callable[[Tensor], Tensor] | None = None
+    """From the SAE's reconstruction to that of raw activations, where each token has a scale."""
+
+    def restored(self, x_hat: Tensor) -> Tensor:
+        """A reconstruction in the unit of `targets`."""
+        return x_hat if self.restore is None else self.restore(x_hat)
 
     def reconstruction_loss(self, x_hat: Tensor) -> Tensor:
         """Squared error summed over features, averaged over tokens."""
-        return (x_hat - self.targets).square().sum(-1).mean()
+        return (self.restored(x_hat) - self.targets).square().flatten(1).sum(-1).mean()
+
+
+@attrs.frozen(eq=False)
+class Level:
+    """The reconstruction of a nested dictionary: latents below `stop`, of which those from
+    `start` on are new.
+    """
+
+    start: int
+    stop: int
+    reconstruction: Tensor
+    """`[N, d_out]`."""
 
 
 @attrs.define(eq=False)
@@ -100,7 +118,9 @@ class StepOutput:
     codes: Codes
     """The features; what fires is read off them."""
     reconstruction: Tensor
-    """`[N, d_out]`."""
+    """`[N, d_out]`, in the unit of the batch."""
+    levels: Sequence[Level] = ()
+    """Reconstructions by nested groups of latents, where there are any."""
 
     @property
     def total(self) -> Tensor:
@@ -111,13 +131,26 @@ class StepOutput:
 class DeadLatents(Protocol):
     """What is done about latents that have stopped firing."""
 
-    after_tokens: int
-    """A latent is dead when it has not fired for more than this many tokens."""
+    def after_tokens(self, batch_size: int) -> int:
+        """A latent is dead when it has not fired for more than this many tokens."""
+        ...
 
     def losses(
         self, sae: SAE, batch: Batch, output: StepOutput, context: StepContext
     ) -> dict[str, Tensor]:
         """Losses to add, by name, coefficients applied."""
+        ...
+
+    def acts(self, step: int) -> bool:
+        """Whether `after_step` is to be called in this step (from 0)."""
+        ...
+
+    def after_step(
+        self, sae: SAE, optimizer: Optimizer, batch: Batch, context: StepContext
+    ) -> Tensor:
+        """Change weights after the optimizer's step; returns the latents `[d_sae]` (bool) that
+        count as having fired because of it.
+        """
         ...
 
 
@@ -133,6 +166,12 @@ class Normalizer(Protocol):
 
     def apply(self, batch: Batch) -> Batch:
         """Scale a batch."""
+        ...
+
+    def restorer(self, batch: Batch) -> Callable[[Tensor], Tensor] | None:
+        """The way back from reconstructions of a raw batch, where the loss is to be taken on raw
+        activations; None where it is taken on scaled ones.
+        """
         ...
 
     def fold(self, sae: SAE) -> None:

@@ -10,6 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from saecore.constraints import make_unit, remove_parallel
 from saecore.data.source import ActivationSource
 from saecore.errors import NumericsError
 from saecore.metrics import LatentCounters, MetricWindow
@@ -31,6 +32,7 @@ class TrainerSettings:
     feature_sampling_window: int = 2000
     bad_numbers: Literal["stop", "skip"] = "stop"
     seed: int = 0
+    unit_decoder: bool = False
 
 
 class Trainer:
@@ -78,37 +80,61 @@ class Trainer:
         lr = s.lr * self.lr_schedule(self.completed, s.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        batch = self.normalizer.apply(self.source.next(s.batch_size))
+        batch = self.source.next(s.batch_size)
         self.optimizer.zero_grad()
-        dead = self.latents.dead(self.dead_latents.after_tokens)
+        dead = self.latents.dead(self.dead_after)
         fired = torch.zeros_like(self.latents.since_fired)
         for part in batch.split(s.accumulate):
-            fired += self._backward(part, dead)
+            fired += self._backward(*self._prepared(part, dead))
         norm = self._clip()
-        if self._finite(norm):
-            self.optimizer.step()
-            self.sae.after_step()
         self.latents.add(fired, len(batch))
+        if self._finite(norm):
+            if s.unit_decoder:
+                remove_parallel(self.sae.W_dec)
+            self.optimizer.step()
+            if s.unit_decoder:
+                make_unit(self.sae.W_dec)
+            self.sae.after_step()
+            if self.dead_latents.acts(self.completed):
+                scaled, context = self._prepared(batch, dead)
+                revived = self.dead_latents.after_step(self.sae, self.optimizer, scaled, context)
+                self.latents.since_fired.masked_fill_(revived, 0)
         self.window.add({"details/gradient_norm": norm})
         self.completed += 1
 
-    def _backward(self, part: Batch, dead: Tensor) -> Tensor:
-        """Losses and gradients of (a part of) the batch; returns firing counts `[d_sae]`."""
+    @property
+    def dead_after(self) -> int:
+        """A latent is dead when it has not fired for more than this many tokens."""
+        return self.dead_latents.after_tokens(self.settings.batch_size)
+
+    def _prepared(self, raw: Batch, dead: Tensor) -> tuple[Batch, StepContext]:
+        """(A part of) the batch as the SAE takes it, and what else an architecture may know."""
         s = self.settings
-        scheduled = self.sae.scheduled()
-        context = StepContext(
+        batch, restore = self.normalizer.apply(raw), self.normalizer.restorer(raw)
+        scheduled: dict[str, float | Tensor] = {
+            name: one.at(self.completed, s.steps) for name, one in self.sae.scheduled().items()
+        }
+        return batch, StepContext(
             self.completed,
-            {name: one.at(self.completed, s.steps) for name, one in scheduled.items()},
+            scheduled,
             dead,
-            part.targets,
+            batch.targets if restore is None else raw.targets,
             lambda stream: generator(s.seed, stream, self.completed, dead.device),
+            restore,
         )
+
+    def _backward(self, part: Batch, context: StepContext) -> Tensor:
+        """Losses and gradients of (a part of) the batch; returns firing counts `[d_sae]`."""
+        s, dead = self.settings, context.dead
         with torch.autocast(dead.device.type, dtype=torch.bfloat16, enabled=s.autocast):
             output = self.sae.training_step(part, context)
-            output.losses.update(self.dead_latents.losses(self.sae, part, output, context))
+            for name, loss in self.dead_latents.losses(self.sae, part, output, context).items():
+                known = output.losses.get(name)  # a gated SAE has an auxiliary loss of its own
+                output.losses[name] = loss if known is None else known + loss
         (output.total / s.accumulate).backward()
         fired = output.codes.firing_counts()
-        self.window.add_output(output, part.targets, fired)
+        restored = context.restored(output.reconstruction)
+        self.window.add_output(output, context.targets, restored, fired)
         return fired
 
     def _clip(self) -> Tensor:
@@ -154,7 +180,7 @@ class Trainer:
     def read_metrics(self) -> dict[str, float]:
         """Everything worth logging since the last reading, in one transfer from the device."""
         s, step = self.settings, max(0, self.completed - 1)
-        self.window.add(self.latents.figures(self.dead_latents.after_tokens))
+        self.window.add(self.latents.figures(self.dead_after))
         figures = self.window.read()
         figures["details/current_learning_rate"] = s.lr * self.lr_schedule(step, s.steps)
         figures["details/n_training_samples"] = self.tokens

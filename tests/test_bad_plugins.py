@@ -32,7 +32,7 @@ AT_BUILDING = {
     "saecore_bad.no_arguments: too many positional arguments",
     "architecture.no_sae": "build must be (config, shape) -> SAE; what saecore_bad.give_object "
     "returned (object) has no select",
-    "architecture.abstract": "saecore_bad.sae.Abstract must implement select",
+    "activation.abstract": "saecore_bad.sae.Abstract must implement select",
     "dataset.list": "build must be (config, tokenizer) -> Documents; what saecore_bad.give_list "
     "returned (list) has no fingerprint",
     "evaluator.nothing": "returned (NoneType) has no __call__",
@@ -44,7 +44,8 @@ import json, sys
 from saecore import SaecoreError, Shape
 from saecore.config.structure import structure_choice
 from saecore.plugins import current_host
-arguments = {"architecture": [Shape(4, 4, 8)], "dataset": [None]}
+shape = Shape(4, 4, 8)
+arguments = {"architecture": [shape], "activation": [shape], "dataset": [None]}
 for full in sys.argv[1:]:
     kind, _, name = full.partition(".")
     try:

@@ -78,7 +78,7 @@ def test_misspelt_attributes_are_errors(sae):
         ({"architecture": "tokp"}, "no architecture named"),
         ({"architecture": None}, "architecture: missing"),
         ({"surprise": 1}, "unknown key 'surprise'"),
-        ({"normalize_activations": "layer_norm"}, "normalize_activations"),
+        ({"normalize_activations": "expected_average_only_in"}, "normalize_activations"),
         ({"dtype": "float7"}, "dtype"),
         ({"reshape_activations": "hook_q"}, "reshape_activations"),
     ],

@@ -88,8 +88,6 @@ def _choice(kind: str, table: Mapping[str, Any], host: Host, build: Callable[...
         raise Problems([(tag, f"expected the name of a {kind}, got {show(name)} {installed}")])
     if name not in names:
         message = f'no {kind} named "{name}"{nearest(name, names)} {installed}'
-        if kind == "activation" and name in host.names("architecture"):
-            message += f'; use architecture = "{name}"'
         raise Problems([(tag, message)])
     component = host.component(kind, name)
     settings = {key: value for key, value in table.items() if key != tag}
@@ -204,7 +202,12 @@ def _attrs(value: object, cls: type[Any], host: Host, converter: cattrs.Converte
             continue
         raw = value[name]
         if "choice" in field.metadata:
-            kind = field.metadata["choice"]
+            kind, unlike = field.metadata["choice"], field.metadata["unlike"]
+            elsewhere = raw.get(TAGS.get(kind, "type")) if isinstance(raw, Mapping) else raw
+            if unlike is not None and elsewhere in host.names(unlike):
+                use = f'{TAGS.get(unlike, "type")} = "{elsewhere}"'
+                problems.append((name, f'"{elsewhere}" is an {unlike} of its own; use {use}'))
+                continue
             attempt(name, name, lambda k=kind, v=raw: structure_choice(k, v, host))  # type: ignore[misc]
         elif "choices" in field.metadata:
             kind = field.metadata["choices"]

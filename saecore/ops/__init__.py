@@ -29,6 +29,7 @@ __all__ = [
     "preactivations",
     "select_above",
     "select_batch_topk",
+    "select_group_max",
     "select_topk",
 ]
 
@@ -88,6 +89,23 @@ def select_above(
     """Every entry with `pre > threshold` (a number or `[d_sae]`); their values are `pre`."""
     with torch.no_grad():
         values, pattern = plain.select_above(x, W_enc.t(), b_enc, threshold, centre)
+    return Codes(Preactivations.apply(values, pattern, x, W_enc, b_enc, centre), pattern)  # type: ignore[no-untyped-call]
+
+
+def select_group_max(
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    groups: int,
+    *,
+    centre: Tensor | None = None,
+) -> Codes:
+    """The largest entry of each row in each of `groups` equal runs of latents; values are `pre`.
+
+    Arguments as for `select_topk`; `groups` divides d_sae.
+    """
+    with torch.no_grad():
+        values, pattern = plain.select_group_max(x, W_enc.t(), b_enc, groups, centre)
     return Codes(Preactivations.apply(values, pattern, x, W_enc, b_enc, centre), pattern)  # type: ignore[no-untyped-call]
 
 

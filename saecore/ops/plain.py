@@ -117,6 +117,23 @@ def select_batch_topk(
     return values, _pattern(cells, len(x), d_sae)
 
 
+def select_group_max(
+    x: Tensor, encoder: Tensor, b_enc: Tensor, groups: int, centre: Tensor | None
+) -> tuple[Tensor, Pattern]:
+    """Values `[N * groups]` and pattern of the largest entry of each group."""
+    d_sae = len(encoder)
+    values = x.new_empty(len(x), groups)
+    indices = torch.empty(len(x), groups, dtype=torch.int64, device=x.device)
+    starts = torch.arange(0, d_sae, d_sae // groups, device=x.device)
+    for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+        grouped = pre.unflatten(1, (groups, -1))
+        largest = grouped.amax(-1, keepdim=True)
+        indices[chunk] = (grouped == largest).byte().argmax(-1) + starts  # the first of equals
+        values[chunk] = largest[..., 0]
+    codes = Codes.from_top(values, indices, d_sae)
+    return codes.values, codes.pattern
+
+
 def select_above(
     x: Tensor, encoder: Tensor, b_enc: Tensor, threshold: float | Tensor, centre: Tensor | None
 ) -> tuple[Tensor, Pattern]:

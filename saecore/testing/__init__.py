@@ -13,12 +13,13 @@ will do; everything runs in seconds on tiny sizes.
 
 from __future__ import annotations
 
+from saecore.testing.activation import check_activation
 from saecore.testing.architecture import check_architecture
 from saecore.testing.component import Nonconformance, check_component
 from saecore.testing.data import check_dataset
 from saecore.testing.reporting import check_evaluator, check_logger
 from saecore.testing.strategies import check_dead_latents, check_normalizer
-from saecore.testing.training import check_activation, check_optimizer, check_schedule
+from saecore.testing.training import check_optimizer, check_schedule
 
 __all__ = [
     "CHECKS",

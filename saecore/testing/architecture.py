@@ -81,6 +81,12 @@ def build(choice: Choice, dtype: torch.dtype, device: str = "cpu") -> SAE:
             f"its SAEs call themselves {sae.cfg.architecture!r}, so they could not be loaded",
             f'set the class attribute architecture = "{choice.name}"',
         )
+    if sae.activation is None and type(sae).select is SAE.select:
+        fail(
+            choice.component,
+            "it does not say which latents are active",
+            "implement select, or set self.activation in __init__",
+        )
     sae.initialize(generator(0, "kit"), 0.5)
     shift_biases(sae)
     return sae
@@ -88,7 +94,9 @@ def build(choice: Choice, dtype: torch.dtype, device: str = "cpu") -> SAE:
 
 def step(sae: SAE, batch: Batch) -> tuple[StepOutput, StepContext]:
     """One training step, as the trainer takes it."""
-    scheduled = {name: one.at(5, 10) for name, one in sae.scheduled().items()}
+    scheduled: dict[str, float | Tensor] = {
+        name: one.at(5, 10) for name, one in sae.scheduled().items()
+    }
     given = context(batch, sae.cfg.d_sae, scheduled)
     return sae.training_step(batch, given), given
 

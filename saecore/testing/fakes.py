@@ -31,7 +31,7 @@ def rows(stream: str, *size: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return numbers.to(dtype)
 
 
-def context(batch: Batch, d_sae: int, scheduled: Mapping[str, float] = {}) -> StepContext:
+def context(batch: Batch, d_sae: int, scheduled: Mapping[str, float | Tensor] = {}) -> StepContext:
     """The context of a step in which every third latent is dead."""
     device = batch.inputs.device
     dead = torch.arange(d_sae, device=device) % 3 == 0
@@ -49,9 +49,9 @@ class PlainSAE(SAE):
         return ops.select_above(x, self.W_enc, self.b_enc, 0.0, centre=self.centre)
 
 
-def plain_sae(dtype: torch.dtype = torch.float64) -> PlainSAE:
+def plain_sae(dtype: torch.dtype = torch.float64, uses: type[PlainSAE] = PlainSAE) -> PlainSAE:
     """An SAE with random weights and biases that says it was trained on the fake model."""
-    sae = PlainSAE(ArchitectureConfig(), Shape(D_IN, D_IN, D_SAE, dtype))
+    sae = uses(ArchitectureConfig(), Shape(D_IN, D_IN, D_SAE, dtype))
     sae.initialize(generator(0, "kit"), 0.5)
     shift_biases(sae)
     sae.cfg = attrs.evolve(sae.cfg, metadata=Metadata({"hook_name": "h", "model_name": "kit"}))
@@ -97,7 +97,6 @@ class NoStrategy:
     """Normalizer and dead-latents strategy that do nothing."""
 
     tokens = 0
-    after_tokens = TOKENS
 
     def estimate(self, batches: Iterable[Batch]) -> None:
         """Nothing to estimate."""
@@ -106,12 +105,27 @@ class NoStrategy:
         """The batch itself."""
         return batch
 
+    def restorer(self, batch: Batch) -> None:
+        """Nothing to undo."""
+
     def fold(self, sae: SAE) -> None:
         """Nothing to fold."""
+
+    def after_tokens(self, batch_size: int) -> int:
+        """A latent is dead after one silent batch."""
+        return batch_size
 
     def losses(self, *_: Any) -> dict[str, Tensor]:
         """No losses."""
         return {}
+
+    def acts(self, step: int) -> bool:
+        """Never."""
+        return False
+
+    def after_step(self, sae: SAE, *_: Any) -> Tensor:
+        """Nothing has been revived."""
+        return torch.zeros(sae.cfg.d_sae, dtype=torch.bool)
 
     def state_dict(self) -> dict[str, Any]:
         """No state."""

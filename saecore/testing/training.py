@@ -1,89 +1,19 @@
-"""The contracts of activations, schedules and optimizers."""
+"""The contracts of schedules and optimizers."""
 
 from __future__ import annotations
 
 import copy
 import math
 import tempfile
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from saecore import checkpoint
-from saecore.codes import Codes
 from saecore.errors import SaecoreError
 from saecore.testing.component import Settings, check_component, fail
-from saecore.testing.fakes import D_IN, D_SAE, TOKENS, rows
-from saecore.testing.gradients import check_gradients
-
-
-def check_activation(
-    name: str, settings: Settings = None, *, straight_through: Collection[str] = ()
-) -> None:
-    """Check an activation: Codes of the right shape, the centre, gradients, determinism.
-
-    Args:
-        name: as in `sae.activation`.
-        settings: its table.
-        straight_through: arguments of select (`x`, `W_enc`, `b_enc`, `centre`) whose gradient is
-            not the slope on purpose.
-
-    Raises:
-        Nonconformance: with what to change.
-    """
-    choice = check_component("activation", name, settings)
-    subject, activation = choice.component, choice.build()
-    given = {
-        "x": rows("x", TOKENS, D_IN),
-        "W_enc": rows("W_enc", D_SAE, D_IN).t(),
-        "b_enc": rows("b_enc", D_SAE),
-        "centre": rows("centre", D_IN),
-    }
-
-    def select(**changed: Tensor) -> Codes:
-        all_of = {**given, **changed}
-        codes = activation.select(
-            all_of["x"], all_of["W_enc"], all_of["b_enc"], centre=all_of["centre"]
-        )
-        if not isinstance(codes, Codes):
-            fail(
-                subject,
-                f"select gave a {type(codes).__name__}",
-                "return the Codes of a saecore.ops.select_… function",
-            )
-        return codes
-
-    codes = select()
-    if (codes.n_rows, codes.d_sae) != (TOKENS, D_SAE):
-        fail(
-            subject,
-            f"select gave {codes.n_rows} rows of {codes.d_sae} latents",
-            f"give one row a token ({TOKENS}) over all latents ({D_SAE})",
-        )
-    if len(torch.unique(codes.rows * D_SAE + codes.indices)) != len(codes.indices):
-        fail(subject, "a latent stands twice in one row", "give each entry once")
-    if not torch.equal(codes.dense(), select().dense()):
-        fail(subject, "two calls give different features", "use no random numbers in select")
-    without = activation.select(given["x"] - given["centre"], given["W_enc"], given["b_enc"])
-    if not torch.allclose(codes.dense(), without.dense(), rtol=1e-9, atol=1e-9):
-        fail(
-            subject,
-            "select(x, …, centre=c) differs from select(x - c, …)",
-            "hand `centre` on to the saecore.ops function",
-        )
-    weights = rows("weights", TOKENS, D_SAE)
-    leaves = {key: one.clone().requires_grad_() for key, one in given.items()}
-    (select(**leaves).dense() * weights).sum().backward()
-    check_gradients(
-        subject,
-        given,
-        {key: one.grad for key, one in leaves.items()},
-        lambda key, tensor: float((select(**{key: tensor}).dense() * weights).sum()),
-        straight_through,
-    )
+from saecore.testing.fakes import rows
 
 
 def check_schedule(name: str, settings: Settings = None) -> None:

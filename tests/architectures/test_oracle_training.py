@@ -2,6 +2,7 @@
 
 import json
 
+import attrs
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -9,6 +10,8 @@ from safetensors.torch import load_file
 from saecore import SAE, Shape
 from saecore.config.structure import structure_choice
 from saecore.plugins import current_host
+from saecore.publishing import reference_details
+from saecore.sae_config import Metadata
 from saecore.step import Batch, StepContext
 from saecore.trainer import Trainer, TrainerSettings
 from tests.helpers import ListSource, assert_close
@@ -32,6 +35,14 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize("case", cases, ids=lambda path: path.name)
 
 
+REFERENCE = {
+    "gated": {"detach_aux": False},
+    "batchtopk": {"threshold_bias_correction": False},
+    "matryoshka_batchtopk": {"threshold_bias_correction": False},
+}
+"""Settings that select the reference's form where our default is another."""
+
+
 class Case:
     """One recording, and our objects for its settings."""
 
@@ -43,24 +54,40 @@ class Case:
         self.d_in, self.d_sae = config.pop("d_in"), config.pop("d_sae")
         self.norm = config.pop("normalize_activations", "none")
         self.auxk = config.pop("aux_loss_coefficient", 1.0)
-        if "l1_warm_up_steps" in config:
-            steps = config.pop("l1_warm_up_steps")
-            config["l1_schedule"] = {"type": "constant", "warm_up_steps": steps}
-        architecture = {"architecture": self.record["architecture"], **config}
+        self.per_level = config.pop("use_matryoshka_aux_loss", False)
+        for value in ("l1", "l0"):
+            if f"{value}_warm_up_steps" in config:
+                steps = config.pop(f"{value}_warm_up_steps")
+                config[f"{value}_schedule"] = {"type": "constant", "warm_up_steps": steps}
+        name = self.record["architecture"]
+        architecture = {"architecture": name, **config, **REFERENCE.get(name, {})}
         shape = Shape(self.d_in, self.d_in, self.d_sae)
         self.sae = choice("architecture", architecture).build(shape)
-        for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
+        for name, ours in self.weights(self.sae).items():
             with torch.no_grad():
-                getattr(self.sae, name).copy_(self.tensors[f"init/{name}"])
+                ours.copy_(self.tensors[f"init/{name}"])
+
+    def weights(self, sae):
+        """Our tensors under the recorded names."""
+        return {
+            name.removeprefix("activation."): one
+            for name, one in sae.state_dict(keep_vars=True).items()
+            if name != "encoder"
+        } | ({"W_enc": sae.W_enc} if "encoder" in sae.state_dict() else {})
 
     @property
     def dead_latents(self):
         """AuxK where the reference has it."""
         trainer = self.record["trainer"]
         tokens = trainer["dead_feature_window"] * trainer["batch"]
-        if self.record["architecture"] == "standard":
+        if "topk" not in self.record["architecture"]:
             return choice("dead_latents", {"type": "none", "after_tokens": tokens}).build()
-        table = {"type": "auxk", "after_tokens": tokens, "coefficient": self.auxk}
+        table = {
+            "type": "auxk",
+            "after_tokens": tokens,
+            "coefficient": self.auxk,
+            "per_level": self.per_level,
+        }
         return choice("dead_latents", table).build()
 
 
@@ -74,9 +101,14 @@ def test_one_step(recording):
     """Features, reconstruction, every loss and every gradient of one forward and backward."""
     sae, tensors, record = recording.sae, recording.tensors, recording.record
     x = tensors["x"]
-    coefficients = {f"{name}_coefficient": one for name, one in record["coefficients"].items()}
-    context = StepContext(0, coefficients, tensors["dead"], x, lambda _: torch.Generator())
-    batch = Batch(x, x)
+    normalizer = choice("normalizer", recording.norm).build()
+    raw = Batch(x, x)
+    batch, restore = normalizer.apply(raw), normalizer.restorer(raw)
+    scheduled = {name: one.base for name, one in sae.scheduled().items()}
+    context = StepContext(0, scheduled, tensors["dead"], x, lambda _: torch.Generator(), restore)
+    if recording.norm == "layer_norm" or recording.norm == "constant_norm_rescale":
+        normalizer.fold(sae)
+    features = sae.encode(x)
     output = sae.training_step(batch, context)
     output.losses.update(recording.dead_latents.losses(sae, batch, output, context))
     output.total.backward()
@@ -84,11 +116,12 @@ def test_one_step(recording):
     for name, value in record["losses"].items():
         assert_close(output.losses[name], value, name)
     assert_close(output.total, record["loss"], "loss")
-    assert_close(sae.encode(x), tensors["feature_acts"], "features")
-    assert_close(output.reconstruction, tensors["sae_out"], "reconstruction")
-    assert_close(sae.encoder.grad.t(), tensors["grad/W_enc"], "grad W_enc")
-    for name in ("W_dec", "b_enc", "b_dec"):
-        assert_close(getattr(sae, name).grad, tensors[f"grad/{name}"], f"grad {name}")
+    assert_close(features, tensors["feature_acts"], "features")
+    assert_close(context.restored(output.reconstruction), tensors["sae_out"], "reconstruction")
+    for name, ours in recording.weights(sae).items():
+        if f"grad/{name}" in tensors:
+            grad = sae.encoder.grad.t() if name == "W_enc" else ours.grad
+            assert_close(grad, tensors[f"grad/{name}"], f"grad {name}")
 
 
 def train(recording):
@@ -146,8 +179,8 @@ def test_twelve_steps(recording):
         assert metrics[step]["details/current_learning_rate"] == pytest.approx(lr, rel=1e-9)
     result = trainer.sae
     trainer.normalizer.fold(result)
-    for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
-        assert_close(getattr(result, name), recording.tensors[f"trained/{name}"], name)
+    for name, ours in recording.weights(result).items():
+        assert_close(ours, recording.tensors[f"trained/{name}"], name)
 
 
 def test_inference_form(recording):
@@ -155,11 +188,40 @@ def test_inference_form(recording):
     trainer, _ = train(recording)
     result = trainer.export()
     saved = load_file(recording.path / "inference" / "sae_weights.safetensors")
+    ours = recording.weights(result)
+    assert set(ours) == set(saved)
     for name, tensor in saved.items():
-        assert_close(getattr(result, name), tensor, name)
+        assert_close(ours[name], tensor, name)
     x = recording.tensors["x"]
     assert_close(result.encode(x), recording.tensors["inference/acts"], "features")
     assert_close(result(x), recording.tensors["inference/out"], "reconstruction")
+
+
+@pytest.mark.parametrize("form", ["inference", "saved"])
+def test_saved_config(recording, form, tmp_path):
+    """cfg.json equals the recorded one, but for the versions of libraries."""
+    trainer, _ = train(recording)
+    norm = 1.0 if recording.record["architecture"] == "matching_pursuit" else 0.1
+    sae = trainer.sae
+    details = reference_details(sae, norm, trainer.dead_latents)
+    if form == "inference":
+        sae = trainer.export()
+    else:
+        trainer.normalizer.fold(sae)
+    expected = json.loads((recording.path / form / "cfg.json").read_text())
+    metadata = {
+        "training_architecture": recording.record["architecture"],
+        "training_architecture_details": details,
+        **{key: expected["metadata"][key] for key in ("l0", "num_dead_features")},
+    }
+    sae.cfg = attrs.evolve(sae.cfg, metadata=Metadata(metadata))
+    sae.save_model(tmp_path)
+    ours = json.loads((tmp_path / "cfg.json").read_text())
+    for config in (ours, expected):
+        for key in [key for key in config["metadata"] if key.endswith("_version")]:
+            del config["metadata"][key]
+    own = {"threshold_bias_correction", "random_widths"}  # settings that the reference lacks
+    assert {key: one for key, one in ours.items() if key not in own} == expected
 
 
 def test_saved_files_load(recording):
@@ -170,5 +232,6 @@ def test_saved_files_load(recording):
     sae = SAE.load_from_disk(recording.path / "inference")
     assert_close(sae.encode(x), recording.tensors["inference/acts"], "features")
     assert_close(sae(x), recording.tensors["inference/out"], "reconstruction")
-    trained = SAE.load_from_disk(recording.path / "saved")
-    assert_close(trained.W_enc, recording.tensors["trained/W_enc"], "W_enc")
+    if "topk_threshold" not in recording.tensors:  # of ours, only published ones are loaded
+        trained = SAE.load_from_disk(recording.path / "saved")
+        assert_close(trained.W_dec, recording.tensors["trained/W_dec"], "W_dec")

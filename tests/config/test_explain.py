@@ -209,10 +209,11 @@ def test_annotated_says_where_values_come_from(tmp_path):
 
 def test_annotated_default_inside_a_table_of_the_file(load):
     """A default that stands in a table of the file is still a default."""
-    experiment, layers = load(MINIMAL + 'lr_schedule = { type = "constant", warm_up_steps = 3 }\n')
+    schedule = 'lr_schedule = { type = "cosineannealing", warm_up_steps = 3 }\n'
+    experiment, layers = load(MINIMAL + schedule)
     text = annotated(experiment, layers)
-    assert comment_of(text, "warm_up_steps").endswith("one.toml")
-    assert comment_of(text, "decay_steps") == "default"
+    assert comment_of(text, "warm_up_steps = 3").endswith("one.toml")
+    assert comment_of(text, "end = 0.1") == "default"
 
 
 def test_annotated_origin_inside_arrays(load):

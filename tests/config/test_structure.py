@@ -358,7 +358,7 @@ def test_architecture_name_as_activation_says_what_to_write():
     given = tables(sae={"architecture": "standard", "activation": "topk"})
     del given["sae"]["k"]
     line = only_problem(given)
-    assert line.startswith('sae.activation.type: no activation named "topk"')
+    assert line.startswith('sae.activation: "topk" is an architecture of its own')
     assert line.endswith('; use architecture = "topk"')
 
 

@@ -7,15 +7,15 @@ from tests.testing.conftest import HEAD
 
 GOOD = {
     "activation": """\
-from saecore import ops
+from saecore.activation import Activation
 
 
-class Mine:
-    def __init__(self, config):
-        pass
+class Mine(Activation):
+    def __init__(self, config, shape):
+        super().__init__()
 
-    def select(self, x, W_enc, b_enc, *, centre=None):
-        return ops.select_above(x, W_enc, b_enc, 0.0, centre=centre)
+    def select(self, encoding):
+        return encoding.above(0.0)
 """,
     "schedule": """\
 class Mine:
@@ -47,6 +47,9 @@ class Mine:
     def apply(self, batch):
         return batch.map(lambda x: x * self.factor)
 
+    def restorer(self, batch):
+        return None
+
     def fold(self, sae):
         sae.scale_input(self.factor)
 
@@ -59,7 +62,16 @@ class Mine:
     "dead_latents": """\
 class Mine:
     def __init__(self, config):
-        self.after_tokens = 100
+        pass
+
+    def after_tokens(self, batch_size):
+        return 100
+
+    def acts(self, step):
+        return False
+
+    def after_step(self, sae, optimizer, batch, context):
+        raise NotImplementedError
 
     def losses(self, sae, batch, output, context):
         dead = context.dead.nonzero(as_tuple=True)[0]
@@ -117,17 +129,22 @@ def Mine(config):
 }
 
 BROKEN = [
-    ("activation", "centre=centre", "centre=None",
-     r"differs from select\(x - c, …\)\n  hand `centre` on"),
-    ("activation", "W_enc, b_enc, 0.0, centre=centre)",
-     "W_enc, b_enc, 0.0, centre=centre).dense()", r"select gave a Tensor\n  return the Codes"),
-    ("activation", "return ops",
-     "import torch\n        x = x + torch.randn_like(x)\n        return "
-     "ops", r"two calls give different features\n  use no random numbers"),
-    ("activation", "select_above(x,", "select_above(x.detach(),",
-     r"parameter x has no gradient"),
-    ("activation", "select_above(x, W_enc, b_enc", "select_above(x[:5], W_enc, b_enc",
-     r"select gave 5 rows of 20 latents\n  give one row a token"),
+    ("activation", "encoding.above(0.0)",
+     "type(encoding)(encoding.x, encoding.W_enc, encoding.b_enc, None, None, None).above(0.0)",
+     r"other features than for x - centre\n  use the methods of the encoding"),
+    ("activation", "encoding.above(0.0)", "encoding.above(0.0).dense()",
+     r"select gave a Tensor\n  return the Codes"),
+    ("activation", "return encoding.above(0.0)", "import torch\n"
+     "        codes = encoding.above(0.0)\n"
+     "        return codes.with_values(torch.rand_like(codes.values))",
+     r"two calls give different features\n  use no random numbers"),
+    ("activation", "return encoding.above(0.0)",
+     "codes = encoding.above(0.0)\n        return codes.with_values(codes.values.detach() "
+     "+ 0 * codes.values)", r"backward gives x a gradient of 0 along .*\n.*straight_through="),
+    ("activation", "super().__init__()", "super().__init__()\n        self.limit = 0.0\n\n"
+     "    def train_select(self, encoding, context):\n        self.limit += 0.1\n"
+     "        return encoding.above(self.limit), {}",
+     r"backward|gone on with from a saved state"),
     ("schedule", "max(0.0, 1.0 - step / total)", "1.0 - 2 * step / total",
      r"gives -.*\n  return a finite number ≥ 0"),
     ("schedule", "max(0.0, 1.0 - step / total)", "1 / (total - 1)",
@@ -159,8 +176,12 @@ BROKEN = [
     ("dead_latents", "-pre.sum(1).mean()", "-pre.sum(1)", r"'revival' is no finite scalar tensor"),
     ("dead_latents", "return {", "output.losses.clear()\n        return {",
      r"losses changes the step's own losses"),
-    ("dead_latents", "self.after_tokens = 100", "self.after_tokens = 0",
-     r"after_tokens is 0\n  give the tokens"),
+    ("dead_latents", "return 100", "return 0", r"after_tokens\(24\) is 0\n  give the tokens"),
+    ("dead_latents", "return False\n\n    def after_step(self, sae, optimizer, batch, context):\n"
+     "        raise NotImplementedError", "return True\n\n    def after_step(self, sae, *_):\n"
+     "        return sae.b_enc", r"after_step gave \[20\] of torch.float64\n  return which"),
+    ("normalizer", "return None", "return lambda x: x",
+     r"restorer\(batch\) does not undo apply\(batch\)"),
     ("dataset", 'repr(self.texts)', "repr(id(self))",
      r"two builds have different fingerprints\n  hash names and contents"),
     ("dataset", "Document(name,", 'Document("same",', r"two documents are called 'same'"),

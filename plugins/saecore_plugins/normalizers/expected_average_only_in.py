@@ -54,6 +54,9 @@ class ExpectedAverage:
         """Scale inputs and targets."""
         return batch.map(lambda x: x * self.factor)
 
+    def restorer(self, batch: Batch) -> None:
+        """The loss is taken on scaled activations."""
+
     def fold(self, sae: SAE) -> None:
         """Move the factor into the weights."""
         sae.scale_input(self.factor)

@@ -27,7 +27,7 @@ def give_list(config, tokenizer):
 @hookimpl
 def saecore_components():
     """Offer all of them."""
-    yield Component("architecture", "abstract", Nothing, "saecore_bad.sae:Abstract", "no select")
+    yield Component("activation", "abstract", Nothing, "saecore_bad.sae:Abstract", "no select")
     yield Component("architecture", "no_sae", Nothing, give_object, "no SAE")
     yield Component("command", "no_command", Nothing, lambda: "echo", "no command")
     yield Component("dataset", "list", Nothing, give_list, "a list")

@@ -1,9 +1,7 @@
-"""An SAE that does not say which latents are active."""
+"""An activation that does not say which latents are active."""
 
-from saecore import SAE
+from saecore.activation import Activation
 
 
-class Abstract(SAE):
+class Abstract(Activation):
     """Implements nothing."""
-
-    architecture = "abstract"

@@ -1,14 +1,18 @@
 """The tied SAE and the soft threshold."""
 
-from saecore import SAE, ops
+from saecore import SAE
+from saecore.activation import Activation
 
 
-class Shrink:
-    def __init__(self, config):
+class Shrink(Activation):
+    """f = max(0, pre - by)."""
+
+    def __init__(self, config, shape):
+        super().__init__()
         self.by = config.by
 
-    def select(self, x, W_enc, b_enc, *, centre=None):
-        codes = ops.select_above(x, W_enc, b_enc, self.by, centre=centre)
+    def select(self, encoding):
+        codes = encoding.above(self.by)
         return codes.with_values(codes.values - self.by)
 
 
@@ -20,10 +24,7 @@ class Tied(SAE):
     def __init__(self, config, shape):
         super().__init__(config, shape)
         self.encoder = self.W_dec  # one parameter under two names
-        self.activation = config.activation.build()
-
-    def select(self, x):
-        return self.activation.select(x, self.W_enc, self.b_enc, centre=self.centre)
+        self.activation = config.activation.build(shape)
 
     def training_step(self, batch, context):
         output = super().training_step(batch, context)

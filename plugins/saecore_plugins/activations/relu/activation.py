@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from saecore import ops
+from saecore.activation import Activation, Encoding
 from saecore.codes import Codes
+from saecore.sae_config import Shape
 
 if TYPE_CHECKING:
     from saecore_plugins.activations.relu import ReLUConfig
 
 
-class ReLU:
-    """Selects every latent whose pre-activation is positive."""
+class ReLU(Activation):
+    """Every latent whose pre-activation is positive."""
 
-    def __init__(self, config: ReLUConfig) -> None:
-        pass
+    def __init__(self, config: ReLUConfig, shape: Shape) -> None:
+        super().__init__()
 
-    def select(
-        self, x: Tensor, W_enc: Tensor, b_enc: Tensor, *, centre: Tensor | None = None
-    ) -> Codes:
-        """Features of `x [N, d_in]` that are not zero; arguments as in `saecore.ops`."""
-        return ops.select_above(x, W_enc, b_enc, 0.0, centre=centre)
+    def select(self, encoding: Encoding) -> Codes:
+        """The features that are not zero."""
+        return encoding.above(0.0)

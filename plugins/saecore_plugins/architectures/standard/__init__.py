@@ -16,7 +16,7 @@ from saecore.hookspecs import hookimpl
 class StandardConfig(ArchitectureConfig):
     """Settings of a standard SAE."""
 
-    activation: Choice = choice("activation", "relu")
+    activation: Choice = choice("activation", "relu", unlike="architecture")
     """Function from pre-activations to features."""
     l1_coefficient: float = attrs.field(default=1.0, validator=at_least(0))
     """Weight of the sparsity penalty."""

@@ -22,6 +22,7 @@ class Standard(SAE):
     """
 
     architecture = "standard"
+    coefficient = "l1_coefficient"
     saved_fields: ClassVar = ()
     training_fields = frozenset(
         {"decoder_init_norm", "l1_coefficient", "lp_norm", "l1_warm_up_steps"}
@@ -29,15 +30,10 @@ class Standard(SAE):
 
     def __init__(self, config: Any, shape: Shape) -> None:
         super().__init__(config, shape)
-        self.activation = config.activation.build()
+        self.activation = config.activation.build(shape)
         self._scheduled = {
             "l1_coefficient": Scheduled(config.l1_coefficient, config.l1_schedule.build())
         }
-
-    def select(self, x: Tensor) -> Codes:
-        """The features that are not zero."""
-        codes: Codes = self.activation.select(x, self.W_enc, self.b_enc, centre=self.centre)
-        return codes
 
     def training_step(self, batch: Batch, context: StepContext) -> StepOutput:
         """The reconstruction loss and the sparsity penalty."""
@@ -48,7 +44,7 @@ class Standard(SAE):
 
     def penalty(self, codes: Codes) -> Tensor:
         """‖f · n‖_p of each token `[N]`: a true p-norm, zero (with gradient zero) at f = 0."""
-        weighted = codes.values * codes.per_latent(self.W_dec.norm(dim=1))
+        weighted = codes.values * codes.per_latent(self.decoder_norms())
         p = self.cfg.lp_norm
         if p == 1:
             return codes.sum_per_row(weighted.abs())
@@ -58,5 +54,10 @@ class Standard(SAE):
         return torch.where(empty, 0.0, torch.where(empty, 1.0, powers) ** (1 / p))
 
     def scheduled(self) -> Mapping[str, Scheduled]:
-        """The weight of the penalty."""
-        return self._scheduled
+        """The weight of the penalty, and what the activation schedules."""
+        return {**super().scheduled(), **self._scheduled}
+
+    def training_details(self) -> dict[str, Any]:
+        """Warm-up under the reference's name."""
+        steps = getattr(self.cfg.l1_schedule.config, "warm_up_steps", 0)
+        return {**super().training_details(), "l1_warm_up_steps": steps}

@@ -7,19 +7,14 @@ from collections.abc import Iterator
 import attrs
 
 from saecore.components import Component
-from saecore.config.architecture import ArchitectureConfig
-from saecore.config.validators import at_least
+from saecore.config.architecture import RescaledConfig
 from saecore.hookspecs import hookimpl
+from saecore_plugins.activations.topk import TopKConfig as ActivationTopKConfig
 
 
 @attrs.frozen
-class TopKConfig(ArchitectureConfig):
+class TopKConfig(ActivationTopKConfig, RescaledConfig):
     """Settings of a TopK SAE."""
-
-    k: int = attrs.field(validator=at_least(1))
-    """Active latents per token."""
-    rescale_acts_by_decoder_norm: bool = True
-    """Rank and report features times the norm of their decoder row."""
 
 
 @hookimpl

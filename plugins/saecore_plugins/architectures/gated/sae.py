@@ -1,0 +1,86 @@
+"""The gated SAE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from saecore import ops
+from saecore.activation import Encoding
+from saecore.codes import Codes
+from saecore.sae import SAE
+from saecore.sae_config import Shape
+from saecore.step import Batch, Scheduled, StepContext, StepOutput
+
+
+class Gated(SAE):
+    """f = 1[π > 0] relu(x_c W_enc e^{r_mag} + b_mag), π = x_c W_enc + b_gate, x̂ = f W_dec + b_dec.
+
+    losses: mean ‖x̂ − x‖², λ · mean Σ relu(π) · n and mean ‖relu(π) W_dec + b_dec − x‖², with x_c =
+    x − b_dec and n the norms of the decoder rows. Source: Rajamanoharan et al. 2024; SAELens 6 for
+    the norms.
+    """
+
+    architecture = "gated"
+    saved_fields: ClassVar = ()
+    training_fields = frozenset({"decoder_init_norm", "l1_coefficient", "l1_warm_up_steps"})
+    latent_vectors = ("b_gate", "b_mag")
+    coefficient = "l1_coefficient"
+
+    b_gate: nn.Parameter
+    b_mag: nn.Parameter
+    r_mag: nn.Parameter
+
+    def __init__(self, config: Any, shape: Shape) -> None:
+        super().__init__(config, shape)
+        self._scheduled = {
+            "l1_coefficient": Scheduled(config.l1_coefficient, config.l1_schedule.build())
+        }
+
+    def parameter_sizes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        """A bias of the gate, and bias and scale (log) of the magnitude, instead of b_enc."""
+        sizes = super().parameter_sizes(shape)
+        del sizes["b_enc"]
+        return {**sizes, **dict.fromkeys(("b_gate", "b_mag", "r_mag"), (shape.d_sae,))}
+
+    def encoding(self, x: Tensor) -> Encoding:
+        """The gate's pre-activations π."""
+        return Encoding(x, self.W_enc, self.b_gate, self.centre, None, self.decoder_norms)
+
+    def _magnitude(self, gate: Codes) -> Codes:
+        """Features where π > 0, computed from π: x_c W_enc = π − b_gate."""
+        raw = gate.values - gate.per_latent(self.b_gate)
+        scaled = raw * gate.per_latent(self.r_mag.exp()) + gate.per_latent(self.b_mag)
+        return gate.with_values(scaled.relu())
+
+    def select(self, x: Tensor) -> Codes:
+        """The features whose gate is open."""
+        return self._magnitude(self.encoding(x).above(0.0))
+
+    def training_step(self, batch: Batch, context: StepContext) -> StepOutput:
+        """The three losses."""
+        gate = self.encoding(batch.inputs).above(0.0)
+        codes = self._magnitude(gate)
+        x_hat = self.reconstruct(codes, batch.inputs)
+        penalty = gate.sum_per_row(gate.values * gate.per_latent(self.decoder_norms())).mean()
+        W_dec: Tensor = self.W_dec.detach() if self.cfg.detach_aux else self.W_dec
+        b_dec: Tensor = self.b_dec.detach() if self.cfg.detach_aux else self.b_dec
+        losses = {
+            "mse_loss": context.reconstruction_loss(x_hat),
+            "l1_loss": context.scheduled["l1_coefficient"] * penalty,
+            "auxiliary_reconstruction_loss": context.reconstruction_loss(
+                ops.decode(gate, W_dec, b_dec)
+            ),
+        }
+        return StepOutput(losses, codes, x_hat)
+
+    def scheduled(self) -> Mapping[str, Scheduled]:
+        """The weight of the penalty."""
+        return self._scheduled
+
+    def training_details(self) -> dict[str, Any]:
+        """Warm-up under the reference's name."""
+        steps = getattr(self.cfg.l1_schedule.config, "warm_up_steps", 0)
+        return {**super().training_details(), "l1_warm_up_steps": steps}

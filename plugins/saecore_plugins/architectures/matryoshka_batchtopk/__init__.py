@@ -1,0 +1,44 @@
+"""Matryoshka BatchTopK: nested dictionaries, each of which reconstructs (arXiv 2503.17547)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import attrs
+
+from saecore.components import Component
+from saecore.config.validators import at_least
+from saecore.hookspecs import hookimpl
+from saecore_plugins.architectures.batchtopk import BatchTopKConfig
+
+
+@attrs.frozen
+class MatryoshkaBatchTopKConfig(BatchTopKConfig):
+    """Settings of a Matryoshka BatchTopK SAE."""
+
+    matryoshka_widths: tuple[int, ...] = attrs.field(default=(), validator=at_least(1))
+    """Numbers of latents of the nested dictionaries, increasing; d_sae is added where it is not
+    the last."""
+    random_widths: int = attrs.field(default=0, validator=at_least(0))
+    """Instead of fixed widths, this many are drawn anew in every step, small ones more often."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Report widths that do not increase, and both kinds of widths or neither."""
+        widths = self.matryoshka_widths
+        if any(high <= low for low, high in itertools.pairwise(widths)):
+            yield "matryoshka_widths", f"expected increasing numbers, got {list(widths)}"
+        if bool(widths) == bool(self.random_widths):
+            yield "matryoshka_widths", "expected exactly one of matryoshka_widths and random_widths"
+
+
+@hookimpl
+def saecore_components() -> Iterator[Component]:
+    """Offer the architecture."""
+    yield Component(
+        kind="architecture",
+        name="matryoshka_batchtopk",
+        config=MatryoshkaBatchTopKConfig,
+        build="saecore_plugins.architectures.matryoshka_batchtopk.sae:MatryoshkaBatchTopK",
+        summary="nested BatchTopK dictionaries, each of which reconstructs",
+    )

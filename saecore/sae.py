@@ -48,7 +48,7 @@ class SAE(nn.Module):
     """Whether it reads several hooks at once."""
     separate_target: ClassVar[bool] = False
     """Whether it may reconstruct another hook than the one it reads."""
-    training_fields: ClassVar[frozenset[str]] = frozenset()
+    training_fields: ClassVar[frozenset[str]] = frozenset({"decoder_init_norm"})
     """Keys of cfg.json that only matter to training (the reference's names); ignored on load."""
 
     file_defaults: ClassVar[Mapping[str, Any]] = {"rescale_acts_by_decoder_norm": False}

@@ -5,8 +5,6 @@ from saecore.activation import Activation
 
 
 class Shrink(Activation):
-    """f = max(0, pre - by)."""
-
     def __init__(self, config, shape):
         super().__init__()
         self.by = config.by

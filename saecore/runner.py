@@ -33,6 +33,7 @@ from saecore.sae import SAE
 from saecore.sae_config import DTYPES
 from saecore.tracking import Loggers, MetricsFile, RunInfo
 from saecore.trainer import Trainer
+from saecore.trust import remote_code
 
 
 @attrs.frozen
@@ -51,13 +52,19 @@ class RunResult:
     """Wall time of training."""
 
 
-def run(experiment: Experiment, host: Host | None = None, source: str = "experiment") -> RunResult:
+def run(
+    experiment: Experiment,
+    host: Host | None = None,
+    source: str = "experiment",
+    trust_remote_code: bool = False,
+) -> RunResult:
     """Train, evaluate and save.
 
     Args:
         experiment: what to do.
         host: the plugins to use; default: all that are installed.
         source: where the experiment comes from, for error messages.
+        trust_remote_code: let Python code that comes with the model run.
 
     Raises:
         SaecoreError: the experiment cannot be run; nothing that was there before is changed.
@@ -65,12 +72,14 @@ def run(experiment: Experiment, host: Host | None = None, source: str = "experim
     host = host or current_host()
     parent = _writable(Path(experiment.output) / experiment.name)
     device = pick_device(experiment.model.device, source)
-    backend: ModelBackend = experiment.model.plugin.build(device, DTYPES[experiment.model.dtype])
+    with remote_code(trust_remote_code):
+        model = experiment.model
+        backend: ModelBackend = model.plugin.build(device, DTYPES[model.dtype])
     d_in, d_out = sizes(experiment, backend, source)
     rows = read_tokens(experiment, backend, source)
     window = make_window(experiment, backend, rows)
     sae = make_sae(experiment, backend, d_in, d_out, device, source)
-    trainer = make_trainer(experiment, sae, window)
+    trainer = make_trainer(experiment, sae, window, source)
 
     info = _start(experiment, parent, backend, rows, host)
     loggers = _loggers(experiment, info, host)

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="Lay a value over the file, such as --set sae.k=64. Can be given several times.",
 )
-def command(file: Path, settings: tuple[str, ...]) -> None:
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run the Python code that comes with the model, if it has any.",
+)
+def command(file: Path, settings: tuple[str, ...], trust_remote_code: bool) -> None:
     """Train an SAE as FILE says, evaluate it on held-out text and save it.
 
     FILE is a TOML experiment file, or the experiment.json of a run to repeat.
@@ -48,7 +53,7 @@ def command(file: Path, settings: tuple[str, ...]) -> None:
     )
     from saecore.runner import run
 
-    _report(run(experiment, host, layers.source))
+    _report(run(experiment, host, layers.source, trust_remote_code))
 
 
 def _report(result: RunResult) -> None:

@@ -169,10 +169,12 @@ def _open(directory: Path, side: str, context_size: int) -> NDArray[Any]:
 
 
 def special_tokens(tokenizer: Any) -> dict[str, int]:
-    """Ids of the tokenizer's bos, eos, pad and sep tokens, those it has."""
+    """Ids of the tokenizer's bos, eos, pad and sep tokens, those it has; CLS stands in for BOS."""
     found = {}
     for name in ("bos", "eos", "pad", "sep"):
         token = getattr(tokenizer, f"{name}_token_id", None)
         if token is not None:
             found[name] = int(token)
+    if "bos" not in found and getattr(tokenizer, "cls_token_id", None) is not None:
+        found["bos"] = int(tokenizer.cls_token_id)
     return found

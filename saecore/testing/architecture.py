@@ -72,7 +72,8 @@ def build(choice: Choice, dtype: torch.dtype, device: str = "cpu") -> SAE:
     """The SAE as a run makes it, with biases that are not zero."""
     cls = choice.component.builder()
     d_out = D_IN + 2 if getattr(cls, "separate_target", False) else D_IN
-    sae = choice.build(Shape(D_IN, d_out, D_SAE, dtype, torch.device(device)))
+    hooks = 2 if getattr(cls, "several_hooks", False) else 1
+    sae = choice.build(Shape(D_IN, d_out, D_SAE, dtype, torch.device(device), hooks))
     if not isinstance(sae, SAE):
         fail(choice.component, f"build gave a {type(sae).__name__}", "return a saecore.SAE")
     if sae.cfg.architecture != choice.name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import attrs
 from torch import Tensor, nn
@@ -65,8 +65,10 @@ class Activation(nn.Module, abc.ABC):
     Parameters and buffers belong to the SAE's saved tensors, under their own names.
     """
 
-    several: ClassVar[bool] = True
-    """Whether it fits every architecture that leaves its activation open."""
+    sparse: ClassVar[bool] = True
+    """Whether it limits L0 by itself; else architectures add a penalty."""
+    published: ClassVar[str | None] = None
+    """Name of the activation that reads the published form, where that is another one."""
     latent_vectors: ClassVar[tuple[str, ...]] = ()
     """Parameters `[d_sae]` in the unit of pre-activations; they scale with them."""
     rank_by_abs: ClassVar[bool] = False
@@ -91,6 +93,6 @@ class Activation(nn.Module, abc.ABC):
     def scale_features(self, factor: float) -> None:
         """All features will be `factor` times what they were; adapt what is in their unit."""
 
-    def to_inference(self, shape: Any) -> Activation:
+    def to_inference(self, d_sae: int) -> Activation:
         """The form that is published: no batch-wide selection."""
         return self

@@ -10,6 +10,7 @@ from saecore.data.buffer import Window, WindowSettings
 from saecore.data.packing import Packing
 from saecore.data.tokens import TokenRows, special_tokens, token_rows
 from saecore.errors import ConfigError, DataError
+from saecore.l0_control import L0Control
 from saecore.randomness import generator
 from saecore.sae import SAE
 from saecore.sae_config import DTYPES, Shape
@@ -62,8 +63,12 @@ def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[i
             problems.append(f"model.head: {hook} has heads 0 to {sizes[0] - 1}, got {model.head}")
         return sizes[-1]
 
-    d_in = size(model.read_hooks[0])
+    read = {hook: size(hook) for hook in model.read_hooks}
+    d_in = sum(read.values())
     d_out = size(model.target_hook) if model.target_hook else d_in
+    if len(set(read.values())) > 1:
+        sized = ", ".join(f"{hook}: {one}" for hook, one in read.items())
+        problems.append(f"model.hooks: expected hooks of one size, got {sized}")
     if backend.max_context is not None and experiment.dataset.context_size > backend.max_context:
         problems.append(
             f"dataset.context_size: {backend.name} takes at most {backend.max_context} tokens, "
@@ -111,9 +116,17 @@ def read_tokens(experiment: Experiment, backend: ModelBackend, source: str) -> T
         separator=separator,
         concat=table.concat,
     )
-    documents = table.plugin.build()
-    rows = token_rows(documents, backend.tokenizer, backend.vocab_size, packing, table.held_out)
-    if experiment.evaluation.tokens and experiment.evaluator and not len(rows.held_out):
+    documents = table.plugin.build(backend.tokenizer)
+    evaluated = experiment.evaluation.tokens if experiment.evaluator else 0
+    rows = token_rows(
+        documents,
+        backend.tokenizer,
+        backend.vocab_size,
+        packing,
+        table.held_out,
+        max(1, evaluated // table.context_size) if evaluated else 0,
+    )
+    if evaluated and not len(rows.held_out):
         raise DataError(
             "dataset.held_out: no context of held-out text to evaluate on; raise "
             "dataset.held_out, give more text, or set evaluation.tokens = 0"
@@ -125,7 +138,7 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
     """The stream of activations.
 
     Raises:
-        DataError: the text is shorter than the training.
+        DataError: the text is shorter than the training, as far as its length is known.
     """
     model, table, buffer = experiment.model, experiment.dataset, experiment.buffer
     exclude: tuple[int, ...] = ()
@@ -150,7 +163,7 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
     )
     needed = experiment.training.steps * experiment.training.batch_size
     available = window.rows()
-    if available < needed:
+    if available is not None and available < needed:
         epochs = -(-needed * table.epochs // max(1, available))
         raise DataError(
             f"training.tokens: the text has {available:_} tokens in {table.epochs} epoch(s), "
@@ -174,13 +187,16 @@ def make_sae(
         ConfigError: the settings do not fit each other, or not the SAE to start from.
     """
     table = experiment.sae
-    shape = Shape(d_in, d_out, table.width(d_in), DTYPES[table.dtype], device)
+    hooks = len(experiment.model.read_hooks)
+    shape = Shape(d_in, d_out, table.width(d_in), DTYPES[table.dtype], device, hooks)
     try:
         sae: SAE = table.plugin.build(shape)
     except ConfigError as error:
         raise ConfigError(source, error.problems) from None
     if table.init_from is None:
-        sae.initialize(generator(experiment.seed, "init"), table.init.decoder_norm)
+        unit = table.decoder_norm == "unit"
+        norm = 1.0 if unit else table.init.decoder_norm
+        sae.initialize(generator(experiment.seed, "init"), norm)
         return sae
     start = SAE.load_from_disk(table.init_from, device)
     state, given = sae.state_dict(), start.state_dict()
@@ -196,8 +212,12 @@ def make_sae(
     return sae
 
 
-def make_trainer(experiment: Experiment, sae: SAE, window: Window) -> Trainer:
-    """The trainer, before its first step."""
+def make_trainer(experiment: Experiment, sae: SAE, window: Window, source: str) -> Trainer:
+    """The trainer, before its first step.
+
+    Raises:
+        ConfigError: there is no coefficient that `sae.l0_control` could move.
+    """
     t = experiment.training
     lr = 2e-4 / (sae.cfg.d_sae / 2**14) ** 0.5 if t.lr == "auto" else float(t.lr)
     settings = TrainerSettings(
@@ -210,7 +230,17 @@ def make_trainer(experiment: Experiment, sae: SAE, window: Window) -> Trainer:
         t.feature_sampling_window,
         t.bad_numbers,
         experiment.seed,
+        experiment.sae.decoder_norm == "unit",
     )
+    table, control = experiment.sae.l0_control, None
+    if table is not None:
+        if sae.coefficient is None:
+            raise ConfigError(
+                source,
+                [f"sae.l0_control: architecture {sae.architecture} has no sparsity coefficient to "
+                 "move; remove the table and set k"],
+            )  # fmt: skip
+        control = L0Control(table.target, table.speed, sae.W_dec.device)
     return Trainer(
         sae,
         window,
@@ -219,4 +249,5 @@ def make_trainer(experiment: Experiment, sae: SAE, window: Window) -> Trainer:
         lr_schedule=t.lr_schedule.build(),
         normalizer=experiment.sae.normalizer.build(),
         dead_latents=experiment.sae.dead_latents.build(),
+        l0_control=control,
     )

@@ -11,15 +11,14 @@ Replace = Callable[[Tensor], Tensor]
 
 
 class ModelBackend(Protocol):
-    """A language model whose activations can be read and replaced.
-
-    Activations are raw: nothing is folded or centred.
-    """
+    """A language model whose activations can be read and replaced."""
 
     name: str
     """The model's name, as recorded with the SAE."""
     identity: Mapping[str, Any]
     """What was loaded, as recorded with every run: name, revision, dtype, …"""
+    convention: str
+    """ "raw": the model's own activations; "processed": norms folded, writing weights centred."""
 
     @property
     def tokenizer(self) -> Any:
@@ -55,7 +54,9 @@ class ModelBackend(Protocol):
     def run_with(self, tokens: Tensor, replace: Mapping[str, Replace]) -> Tensor:
         """Logits `[B, T, vocab]` of a forward in which the activations of some hooks are replaced.
 
+        An encoder gives its masked-language-model logits.
+
         Raises:
-            ModelError: there is no such hook.
+            ModelError: there is no such hook, or the model has no language-model head.
         """
         ...

@@ -52,9 +52,9 @@ class NumericsError(SaecoreError):
     """A loss, gradient or weight is not finite."""
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return `; did you mean "x"?` for the known name closest to `name`, or an empty string."""
+def nearest(name: str, known: Sequence[str], n: int = 1) -> str:
+    """Return `; did you mean "x" or "y"?` for up to `n` known names like `name`, or ""."""
     import difflib
 
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f'; did you mean "{close[0]}"?' if close else ""
+    close = [f'"{one}"' for one in difflib.get_close_matches(name, known, n=n, cutoff=0.5)]
+    return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from saecore.backend import ModelBackend
+from saecore.backend import ModelBackend, Replace
 from saecore.sae import SAE
 
 
@@ -31,7 +31,10 @@ Evaluator = Callable[[SAE, ModelBackend, Tensor], Figures]
 class Reading:
     """Where an SAE reads, from its metadata: hook, head, positions, tokens left out."""
 
-    hook: str
+    hooks: tuple[str, ...]
+    """Hooks that are read."""
+    targets: tuple[str, ...]
+    """Hooks that are reconstructed; the same for an SAE."""
     head: int | None
     positions: slice
     exclude: tuple[int, ...]
@@ -46,7 +49,51 @@ class Reading:
         if excluded is True:
             excluded = tuple(sorted(set(special_tokens(backend.tokenizer).values())))
         positions = slice(*(meta.get("seqpos_slice") or (None,)))
-        return cls(sae.cfg.hook_name, meta.get("hook_head_index"), positions, tuple(excluded))
+        hooks = tuple(meta.get("hook_names") or (sae.cfg.hook_name,))
+        target = meta.get("hook_name_out")
+        targets = tuple(meta.get("hook_names_out") or ((target,) if target else hooks))
+        return cls(hooks, targets, meta.get("hook_head_index"), positions, tuple(excluded))
+
+    def activations(self, backend: ModelBackend, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What the SAE reads and what it is to reconstruct, `[B, T, d]` or `[B, T, hooks, d]`."""
+        names = tuple(dict.fromkeys((*self.hooks, *self.targets)))
+        found = {name: self.read(one) for name, one in backend.activations(tokens, names).items()}
+
+        def together(hooks: tuple[str, ...]) -> Tensor:
+            several = len(hooks) > 1
+            return torch.stack([found[one] for one in hooks], 2) if several else found[hooks[0]]
+
+        return together(self.hooks), together(self.targets)
+
+    def replacements(
+        self, sae: SAE, backend: ModelBackend, tokens: Tensor, used: Tensor
+    ) -> dict[str, Replace]:
+        """Functions that put reconstructions in the place of activations where `used [B, T]`."""
+        if self.hooks == self.targets and len(self.hooks) == 1:
+
+            def spliced(value: Tensor) -> Tensor:
+                x = self.read(value).to(sae.W_dec.device)
+                return self.write(value, sae(x).to(value.device), used.to(value.device))
+
+            return {self.hooks[0]: spliced}
+        # Several places: reconstructions of what the model does by itself.
+        x = self.activations(backend, tokens)[0].to(sae.W_dec.device)
+        parts = sae(x).unflatten(-1, (len(self.targets), -1)) if x.dim() == 3 else sae(x)
+
+        def at(number: int) -> Replace:
+            part = parts[:, :, number]
+            return lambda value: self.write(value, part.to(value.device), used.to(value.device))
+
+        return {hook: at(number) for number, hook in enumerate(self.targets)}
+
+    def ablations(self, used: Tensor) -> dict[str, Replace]:
+        """Functions that put zeros there."""
+
+        def ablated(value: Tensor) -> Tensor:
+            zeros = torch.zeros_like(self.read(value))
+            return self.write(value, zeros, used.to(value.device))
+
+        return dict.fromkeys(self.targets, ablated)
 
     def used(self, tokens: Tensor) -> Tensor:
         """Which tokens `[B, T]` the SAE reads, bool."""

@@ -52,13 +52,17 @@ def explained(path: Path, doing: str = "written", setting: str = "output") -> It
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[BinaryIO]:
+def written(path: Path, setting: str = "output") -> Iterator[BinaryIO]:
     """Open a file that takes its name when it is whole and synced; until then the old one stays.
+
+    Args:
+        path: the file.
+        setting: what decides where it is, for the error message.
 
     Raises:
         CheckpointError: the disk is full, read-only, or the directory not writable.
     """
-    with explained(path):
+    with explained(path, setting=setting):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f"{STAGING}{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
         try:
@@ -83,13 +87,13 @@ def sync(directory: Path) -> None:
         os.close(handle)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file.
+def write_bytes(path: Path, data: bytes, setting: str = "output") -> None:
+    """Write a file; arguments as for `written`.
 
     Raises:
         CheckpointError: as `written`.
     """
-    with written(path) as file:
+    with written(path, setting) as file:
         file.write(data)
 
 

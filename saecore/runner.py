@@ -53,6 +53,7 @@ from saecore.signals import Interrupted, Signals
 from saecore.tracking import Loggers, MetricsFile, RunInfo
 from saecore.trainer import Trainer
 from saecore.training import Training, check_finite
+from saecore.trust import remote_code
 
 
 @attrs.frozen
@@ -77,6 +78,7 @@ def run(
     experiment: Experiment,
     host: Host | None = None,
     source: str = "experiment",
+    trust_remote_code: bool = False,
     *,
     resume: Literal[True] | str | Path | None = None,
 ) -> RunResult:
@@ -86,6 +88,7 @@ def run(
         experiment: what to do.
         host: the plugins to use; default: all that are installed.
         source: where the experiment comes from, for error messages.
+        trust_remote_code: let Python code that comes with the model run.
         resume: go on with a run that was stopped: True for the newest unfinished one of the
             experiment's name (a new one where there is none), or a run's directory or id.
 
@@ -109,18 +112,19 @@ def run(
                 return _finished(directory, experiment)
 
         device = pick_device(experiment.model.device, source)
-        backend: ModelBackend = experiment.model.plugin.build(
-            device, DTYPES[experiment.model.dtype]
-        )
+        with remote_code(trust_remote_code):
+            model = experiment.model
+            backend: ModelBackend = model.plugin.build(device, DTYPES[model.dtype])
         d_in, d_out = sizes(experiment, backend, source)
         rows = read_tokens(experiment, backend, source)
         window = make_window(experiment, backend, rows)
         sae = make_sae(experiment, backend, d_in, d_out, device, source)
-        trainer = make_trainer(experiment, sae, window)
+        trainer = make_trainer(experiment, sae, window, source)
 
         record = {
             "experiment": to_tables(experiment),
             "model": dict(backend.identity),
+            "dataset": rows.identity,
             "corpus": rows.corpus,
             "tokens_key": rows.key,
             "torch": torch.__version__,

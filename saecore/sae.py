@@ -53,11 +53,10 @@ class SAE(nn.Module):
 
     file_defaults: ClassVar[Mapping[str, Any]] = {"rescale_acts_by_decoder_norm": False}
     """What it means when a key is missing in cfg.json, where that is not the field's default."""
+    training_state: ClassVar[tuple[str, ...]] = ()
+    """Buffers that checkpoints keep and published files do not."""
     latent_vectors: ClassVar[tuple[str, ...]] = ("b_enc",)
     """Parameters `[d_sae]` in the unit of pre-activations; they scale with them."""
-    coefficient: ClassVar[str | None] = None
-    """Name of the scheduled value that a target-L0 controller may move."""
-
     encoder: nn.Parameter
     b_enc: nn.Parameter
     W_dec: nn.Parameter
@@ -74,6 +73,7 @@ class SAE(nn.Module):
             dtype=str(shape.dtype).removeprefix("torch."),
             device=str(shape.device),
             method=config,
+            hooks=shape.hooks,
         )
 
         for name, size in self.parameter_sizes(shape).items():
@@ -152,6 +152,16 @@ class SAE(nn.Module):
         return None
 
     @property
+    def coefficient(self) -> str | None:
+        """Name of the scheduled value that a target-L0 controller may move, if there is one."""
+        return None if self.activation is None else self.activation.coefficient
+
+    @property
+    def file_architecture(self) -> str:
+        """The architecture's name in cfg.json."""
+        return self.architecture
+
+    @property
     def rank_by_abs(self) -> bool:
         """Whether latents compete by absolute value."""
         return self.activation is not None and self.activation.rank_by_abs
@@ -217,8 +227,9 @@ class SAE(nn.Module):
         return self.encoding(x).preactivations(latents)
 
     def _joined(self, x: Tensor) -> Tensor:
-        """Flatten `[..., heads, d_head]` to `[..., d_in]` where the SAE reads hook_z."""
-        if self.cfg.reshape_activations == "hook_z" and x.shape[-1] != self.cfg.d_in:
+        """Flatten `[..., heads, d_head]` (hook_z) or `[..., hooks, d]` to `[..., d_in]`."""
+        joins = self.several_hooks or self.cfg.reshape_activations == "hook_z"
+        if joins and x.dim() > 1 and x.shape[-1] != self.cfg.d_in:
             x = x.flatten(-2)
         if x.shape[-1] != self.cfg.d_in:
             raise ValueError(
@@ -269,6 +280,8 @@ class SAE(nn.Module):
         result = copy.deepcopy(self)
         result.zero_grad(set_to_none=True)
         result.fold_scale()
+        if result.activation is not None:
+            result.activation = result.activation.to_inference(self.cfg.d_sae)
         result.cfg = attrs.evolve(result.cfg, inference=True)
         return result
 
@@ -292,15 +305,15 @@ class SAE(nn.Module):
             for name in self.activation.latent_vectors if self.activation is not None else ():
                 getattr(self.activation, name).mul_(factor)
 
-    def scale_input(self, factor: float, out: float | None = None) -> None:
+    def scale_input(self, factor: float | Tensor, out: float | Tensor | None = None) -> None:
         """Fold factors of the activations into the weights, in place.
 
         The SAE then reads raw activations and gives raw reconstructions, with features as
         before, but for those that are rescaled by decoder norms.
 
         Args:
-            factor: of the activations that are read, `x * factor`.
-            out: of those that are reconstructed; default: the same.
+            factor: of the activations that are read, `x * factor`; a number or `[d_in]`.
+            out: of those that are reconstructed, a number or `[d_out]`; default: the same.
         """
         out = factor if out is None else out
         with torch.no_grad():
@@ -308,7 +321,7 @@ class SAE(nn.Module):
             self.W_dec.div_(out)
             self.b_dec.div_(out)
         if self.latent_scale() is not None and self.activation is not None:
-            self.activation.scale_features(1 / out)
+            self.activation.scale_features(1 / float(out))  # features count decoder norms
 
     def save_model(self, path: str | Path, sparsity: Tensor | None = None) -> None:
         """Write cfg.json, sae_weights.safetensors and, where given, sparsity.safetensors.

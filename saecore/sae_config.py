@@ -29,6 +29,8 @@ class Shape:
     """Precision of the weights."""
     device: torch.device = attrs.field(default=torch.device("cpu"), converter=torch.device)
     """Where the weights live."""
+    hooks: int = 1
+    """Number of hooks whose activations are joined in d_in (and in d_out)."""
 
 
 class Metadata(Mapping[str, Any]):
@@ -89,6 +91,8 @@ class SAEConfig:
     """"hook_z" where `[..., heads, d_head]` is flattened to `[..., d_in]`."""
     metadata: Metadata = attrs.field(factory=Metadata)
     """Where the SAE comes from."""
+    hooks: int = 1
+    """Number of hooks whose activations are joined in d_in (and in d_out)."""
     inference: bool = False
     """Whether it is in its published form; else training settings are saved with it."""
 

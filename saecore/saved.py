@@ -22,9 +22,12 @@ from saecore.sae_config import DTYPES, Metadata, SAEConfig, Shape
 FORMAT = "6.54.12"
 """Version of SAELens whose file format this is; its loader wants to be told."""
 
-BASE = ("d_in", "d_sae", "dtype", "device", "apply_b_dec_to_input", "normalize_activations",
-        "reshape_activations", "metadata", "architecture")  # fmt: skip
+BASE = ("d_in", "d_sae", "d_out", "hooks", "dtype", "device", "apply_b_dec_to_input",
+        "normalize_activations", "reshape_activations", "metadata", "architecture")  # fmt: skip
 """Keys that every cfg.json has."""
+
+IMPLIED = ("jumprelu_transcoder", "jumprelu_skip_transcoder")
+"""Architectures of the format whose name says the activation; nothing else is stored of it."""
 
 MAX_JSON = 2**20
 """Largest cfg.json that is read, in bytes."""
@@ -43,6 +46,7 @@ def weights(sae: SAE) -> dict[str, Tensor]:
     return {
         _file_name(name): one.t() if name == "encoder" else one
         for name, one in sae.state_dict().items()
+        if name not in sae.training_state
     }
 
 
@@ -60,6 +64,8 @@ def cfg_dict(sae: SAE) -> dict[str, Any]:
     centred = fields.pop("apply_b_dec_to_input", False)
     if sae.saved_fields is not None:
         fields = {key: one for key, one in fields.items() if key in sae.saved_fields}
+    if sae.file_architecture in IMPLIED or fields.get("activation") == {"type": "relu"}:
+        fields.pop("activation", None)  # the name says it
     if not cfg.inference:
         fields.update(cfg.metadata.get("training_architecture_details", {}))
     versions = {"sae_lens_version": FORMAT, "sae_lens_training_version": FORMAT,
@@ -74,16 +80,24 @@ def cfg_dict(sae: SAE) -> dict[str, Any]:
         "reshape_activations": cfg.reshape_activations,
         "metadata": {**versions, **cfg.metadata},
         **fields,
-        "architecture": cfg.architecture,
+        **({"d_out": cfg.d_out} if sae.separate_target else {}),
+        **({"hooks": cfg.hooks} if sae.several_hooks else {}),
+        "architecture": sae.file_architecture,
     }
 
 
 def read_sae(path: Path, device: torch.device, dtype: str | None = None) -> SAE:
     """Read the directory of an SAE; see `SAE.load_from_disk`."""
     cfg = _read_cfg(path / "cfg.json")
-    name = cfg["architecture"]
     source = f"{path / 'cfg.json'}"
     host = current_host()
+    name = cfg["architecture"]
+    if name not in host.names("architecture"):
+        # The activation may be part of the name: jumprelu_transcoder.
+        activation, _, rest = name.partition("_")
+        if activation in host.names("activation") and rest in host.names("architecture"):
+            name = rest
+            cfg.setdefault("activation", activation)
     try:
         component = host.component("architecture", name)
     except PluginError as error:
@@ -115,7 +129,8 @@ def read_sae(path: Path, device: torch.device, dtype: str | None = None) -> SAE:
         raise ReleaseError(f"{source}: dtype: expected one of {', '.join(DTYPES)}, got "
                            f"{dtype or cfg.get('dtype')!r}")  # fmt: skip
     d_out = int(tensors["W_dec"].shape[1]) if "W_dec" in tensors else cfg["d_in"]
-    sae = cls(method, Shape(cfg["d_in"], d_out, cfg["d_sae"], precision, device))
+    hooks = int(cfg.get("hooks", 1))
+    sae = cls(method, Shape(cfg["d_in"], d_out, cfg["d_sae"], precision, device, hooks))
     sae.cfg = attrs.evolve(
         sae.cfg,
         normalize_activations=cfg.get("normalize_activations", "none"),
@@ -211,5 +226,7 @@ def _load(sae: SAE, tensors: dict[str, Tensor], path: Path) -> None:
         {
             name: tensors["W_enc"].t() if name == "encoder" else tensors[_file_name(name)]
             for name in sae.state_dict()
-        }
+            if name not in sae.training_state
+        },
+        strict=False,  # every tensor has been checked; the state of training is not in files
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 from saecore.constraints import make_unit, remove_parallel
 from saecore.data.source import ActivationSource
 from saecore.errors import NumericsError
+from saecore.l0_control import L0Control
 from saecore.metrics import LatentCounters, MetricWindow
 from saecore.randomness import generator
 from saecore.sae import SAE
@@ -52,9 +53,11 @@ class Trainer:
         lr_schedule: Schedule,
         normalizer: Normalizer,
         dead_latents: DeadLatents,
+        l0_control: L0Control | None = None,
     ) -> None:
         self.sae, self.source, self.optimizer, self.settings = sae, source, optimizer, settings
         self.lr_schedule, self.normalizer, self.dead_latents = lr_schedule, normalizer, dead_latents
+        self.l0_control = l0_control
         device = sae.W_dec.device
         self.window = MetricWindow(sae.cfg.d_out, device)
         self.latents = LatentCounters(sae.cfg.d_sae, settings.feature_sampling_window, device)
@@ -91,6 +94,8 @@ class Trainer:
             fired, loss = fired + counts, loss + total
         norm = self._clip()
         self.latents.add(fired, len(batch))
+        if self.l0_control is not None:
+            self.l0_control.update(fired.sum() / len(batch))
         if self._finite(batch, loss, norm):
             if s.unit_decoder:
                 remove_parallel(self.sae.W_dec)
@@ -114,17 +119,24 @@ class Trainer:
         """(A part of) the batch as the SAE takes it, and what else an architecture may know."""
         s = self.settings
         batch, restore = self.normalizer.apply(raw), self.normalizer.restorer(raw)
-        scheduled: dict[str, float | Tensor] = {
-            name: one.at(self.completed, s.steps) for name, one in self.sae.scheduled().items()
-        }
         return batch, StepContext(
             self.completed,
-            scheduled,
+            self._scheduled(self.completed),
             dead,
             batch.targets if restore is None else raw.targets,
             lambda stream: generator(s.seed, stream, self.completed, dead.device),
             restore,
         )
+
+    def _scheduled(self, step: int) -> dict[str, float | Tensor]:
+        """The scheduled values of a step; the controller's hand is on one of them."""
+        values: dict[str, float | Tensor] = {
+            name: one.at(step, self.settings.steps) for name, one in self.sae.scheduled().items()
+        }
+        name = self.sae.coefficient
+        if self.l0_control is not None and name is not None:
+            values[name] = values[name] * self.l0_control.multiplier
+        return values
 
     def _backward(self, part: Batch, context: StepContext) -> tuple[Tensor, Tensor]:
         """Losses and gradients of (a part of) the batch; returns firing counts `[d_sae]`, loss."""
@@ -207,8 +219,8 @@ class Trainer:
         figures = self.window.read()
         figures["details/current_learning_rate"] = s.lr * self.lr_schedule(step, s.steps)
         figures["details/n_training_samples"] = self.tokens
-        for name, one in self.sae.scheduled().items():
-            figures[f"details/{name}"] = one.at(step, s.steps)
+        for name, one in self._scheduled(step).items():
+            figures[f"details/{name}"] = float(one)
         if s.bad_numbers == "skip":
             figures["details/skipped_steps"] = self.skipped
         return figures
@@ -227,6 +239,7 @@ class Trainer:
             "normalizer": self.normalizer.state_dict(),
             "window": self.window.state_dict(),
             "latents": self.latents.state_dict(),
+            "l0_control": {} if self.l0_control is None else self.l0_control.state_dict(),
             "completed": self.completed,
             "skipped": self.skipped,
             "position": self.source.position,
@@ -239,5 +252,7 @@ class Trainer:
         self.normalizer.load_state_dict(state["normalizer"])
         self.window.load_state_dict(state["window"])
         self.latents.load_state_dict(state["latents"])
+        if self.l0_control is not None:
+            self.l0_control.load_state_dict(state["l0_control"])
         self.completed, self.skipped = int(state["completed"]), int(state["skipped"])
         self.source.seek(int(state["position"]))

@@ -26,6 +26,11 @@ NEWEST = ""
     help="Lay a value over the file, such as --set sae.k=64. Can be given several times.",
 )
 @click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run the Python code that comes with the model, if it has any.",
+)
+@click.option(
     "--resume",
     is_flag=False,
     flag_value=NEWEST,
@@ -34,7 +39,13 @@ NEWEST = ""
     "unfinished run of the experiment's name.",
 )
 @click.pass_context
-def command(ctx: click.Context, file: Path, settings: tuple[str, ...], resume: str | None) -> None:
+def command(
+    ctx: click.Context,
+    file: Path,
+    settings: tuple[str, ...],
+    trust_remote_code: bool,
+    resume: str | None,
+) -> None:
     """Train an SAE as FILE says, evaluate it on held-out text and save it.
 
     FILE is a TOML experiment file, or the experiment.json of a run to repeat. SIGINT (Ctrl-C) and
@@ -64,7 +75,13 @@ def command(ctx: click.Context, file: Path, settings: tuple[str, ...], resume: s
     try:
         from saecore.runner import run
 
-        result = run(experiment, host, layers.source, resume=True if resume == NEWEST else resume)
+        result = run(
+            experiment,
+            host,
+            layers.source,
+            trust_remote_code,
+            resume=True if resume == NEWEST else resume,
+        )
     except KeyboardInterrupt as stop:
         click.echo(_stopped(stop, ctx, file, settings), err=True)
         ctx.exit(128 + getattr(stop, "number", signal.SIGINT))
@@ -86,6 +103,7 @@ def _stopped(
         words += [word for one in ctx.parent.params["block"] for word in ("--block", one)]
         words += [word for one in ctx.parent.params["files"] for word in ("--plugin", str(one))]
     words += ["run", str(file), *(word for one in settings for word in ("--set", one))]
+    words += ["--trust-remote-code"] if ctx.params["trust_remote_code"] else []
     words += ["--resume", str(stop.directory)]
     done = "no checkpoint yet" if stop.step is None else f"saved at step {stop.step}"
     return f"{stop}; {done}; go on with:\n  {shlex.join(words)}"

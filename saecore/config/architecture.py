@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import attrs
 
+from saecore.components import Choice, choice
+from saecore.config.validators import above, at_least
+
 
 @attrs.frozen(slots=False)  # so that it can be a base beside an activation's config
 class ArchitectureConfig:
@@ -19,3 +22,18 @@ class RescaledConfig(ArchitectureConfig):
 
     rescale_acts_by_decoder_norm: bool = attrs.field(default=True, kw_only=True)
     """Rank and report features times the norm of their decoder row."""
+
+
+@attrs.frozen(slots=False)
+class OpenConfig:
+    """Base of the configs of architectures that leave the activation open."""
+
+    activation: Choice = choice("activation", "relu")
+    """Function from pre-activations to features."""
+    l1_coefficient: float | None = attrs.field(default=None, validator=at_least(0))
+    """Weight of the sparsity penalty; default: 1 with relu, 0 with an activation that limits L0
+    by itself."""
+    l1_schedule: Choice = choice("schedule", "constant")
+    """How the weight changes over the run, for example a warm-up."""
+    lp_norm: float = attrs.field(default=1.0, validator=above(0))
+    """p of the penalty ‖f · n‖_p of each token, with n the norms of the decoder rows."""

@@ -110,6 +110,16 @@ class InitTable:
 
 
 @attrs.frozen
+class L0ControlTable:
+    """A controller that moves the sparsity coefficient until L0 is where it is wanted."""
+
+    target: float = attrs.field(validator=above(0))
+    """Wanted mean number of active latents per token."""
+    speed: float = attrs.field(default=0.003, validator=above(0))
+    """Relative change of the coefficient a step, per unit of relative error of L0."""
+
+
+@attrs.frozen
 class SAETable:
     """The sparse autoencoder."""
 
@@ -123,6 +133,10 @@ class SAETable:
     """How activations are scaled before they reach the SAE."""
     dead_latents: Choice = choice("dead_latents", "none")
     """What is done about latents that have stopped firing."""
+    l0_control: L0ControlTable | None = None
+    """Move the coefficient of the sparsity penalty towards a wanted L0."""
+    decoder_norm: Literal["free", "unit"] = "free"
+    """Keep every decoder row at norm 1, or leave the norms to training."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the weights."""
     init: InitTable = attrs.field(factory=InitTable)

@@ -10,7 +10,7 @@ from saecore_plugins.datasets import python_corpus, text_files
 
 def documents(*paths):
     """The dataset of some paths."""
-    return text_files.build(text_files.TextFilesConfig(paths=tuple(map(str, paths))))
+    return text_files.build(text_files.TextFilesConfig(paths=tuple(map(str, paths))), None)
 
 
 def test_names_do_not_depend_on_the_place(tmp_path):
@@ -46,11 +46,11 @@ def test_an_interpreter_without_sources(tmp_path, monkeypatch):
     """A Python that comes without .py files is an error that names text_files."""
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(DataError, match="text_files"):
-        python_corpus.build(python_corpus.PythonCorpusConfig())
+        python_corpus.build(python_corpus.PythonCorpusConfig(), None)
 
 
 def test_the_corpus_leaves_tests_out():
     """The standard library's modules are in the corpus, its tests and site-packages are not."""
-    names = {one.name for one in python_corpus.build(python_corpus.PythonCorpusConfig())}
+    names = {one.name for one in python_corpus.build(python_corpus.PythonCorpusConfig(), None)}
     assert "json/decoder.py" in names
     assert not [name for name in names if "test" in name.split("/") or "site-packages" in name]

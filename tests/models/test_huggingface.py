@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
 from saecore.errors import ModelError
 from saecore.huggingface import HuggingFaceBackend
@@ -80,20 +80,47 @@ def test_replacement(backend, hook):
 
 
 def test_unknown_hook_names_the_nearest(backend):
-    """A hook that does not exist is an error with the nearest name."""
-    with pytest.raises(ModelError, match=r'did you mean "blocks.1.hook_resid_post"'):
+    """A hook that does not exist is an error with the nearest names, and examples of both kinds."""
+    with pytest.raises(ModelError, match=r'did you mean "blocks.1.hook_resid_post" or') as raised:
         backend.activations(TOKENS, ["blocks.1.hook_resid_pots"])
+    assert "38 names such as blocks.0.hook_resid_post" in str(raised.value)
+    assert "module paths such as transformer.h.0" in str(raised.value)
     with pytest.raises(ModelError, match="no hook"):
         backend.d("blocks.7.hook_resid_post")
+    with pytest.raises(ModelError, match=r'did you mean "transformer.h.1.mlp"'):
+        backend.run_with(TOKENS, {"transformer.h.1.mpl:in": torch.zeros_like})
 
 
-def test_llama_names():
-    """Llama's table: the residual stream, attention and MLP add up, heads split z."""
-    config = LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-                         num_attention_heads=4, num_key_value_heads=2)  # fmt: skip
-    backend = HuggingFaceBackend(LlamaForCausalLM(config), None, "llama", {})
-    names = [f"blocks.1.{name}" for name in PARTS]
-    pre, attn, mid, mlp, post, z = (backend.activations(TOKENS, names)[n] for n in names)
-    torch.testing.assert_close(pre + attn, mid)
-    torch.testing.assert_close(mid + mlp, post)
-    assert z.shape == (2, 20, 4, 4)
+@pytest.mark.parametrize(
+    ("hook", "expected"),
+    [("transformer", "gives BaseModelOutput.* expected one vector a token"),
+     ("transformer.wte:in", r"gives a tensor \[1, 2\] .* expected one vector a token"),
+     ("transformer.h.1.attn.attn_dropout", "forward never comes by")],
+)  # fmt: skip
+def test_modules_without_activations(backend, hook, expected):
+    """A module that gives no vector per token, or never runs, is an error that says so."""
+    with pytest.raises(ModelError, match=expected):
+        backend.d(hook)
+
+
+def test_type_without_a_table():
+    """A model type without TransformerLens names is read by module paths, and the error says so."""
+    config = OPTConfig(vocab_size=61, hidden_size=16, ffn_dim=32, num_hidden_layers=3,
+                       num_attention_heads=2, word_embed_proj_dim=16)  # fmt: skip
+    other = HuggingFaceBackend(OPTForCausalLM(config), None, "some/opt", {})
+    assert other.d("model.decoder.layers.1") == (16,)
+    assert other.d("model.decoder.layers.1.fc2:in") == (32,)
+    with pytest.raises(ModelError) as raised:
+        other.d("blocks.1.hook_resid_post")
+    line = str(raised.value)
+    assert "no TransformerLens names are known for model type 'opt'" in line
+    assert "name a module: model.decoder.layers.0, model.decoder.layers.1" in line
+
+
+def test_position_embeddings_for_every_row(backend):
+    """What the model computes once for all rows is given, and replaced, for each."""
+    found = backend.activations(TOKENS, ["hook_pos_embed"])["hook_pos_embed"]
+    assert found.shape == (2, 20, 24)
+    clean = backend.run_with(TOKENS, {})
+    logits = backend.run_with(TOKENS, {"hook_pos_embed": lambda x: found})
+    torch.testing.assert_close(logits, clean)

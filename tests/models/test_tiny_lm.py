@@ -18,7 +18,7 @@ def test_card():
     """
     card = json.loads((tiny_lm.DIRECTORY / "card.json").read_text())
     backend = tiny_lm.build(tiny_lm.TinyLMConfig(), torch.device("cpu"), torch.float32)
-    corpus = python_corpus.build(python_corpus.PythonCorpusConfig())
+    corpus = python_corpus.build(python_corpus.PythonCorpusConfig(), None)
     texts = [one.text for one in corpus if held_out(one.name, 0.05)]
     encoded = backend.tokenizer.backend_tokenizer.encode_batch(texts)
     stream = torch.tensor([token for one in encoded for token in [0, *one.ids]])

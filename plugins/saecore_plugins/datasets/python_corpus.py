@@ -5,6 +5,7 @@ from __future__ import annotations
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -22,7 +23,7 @@ class PythonCorpusConfig:
     """The corpus has no settings."""
 
 
-def build(config: PythonCorpusConfig) -> Files:
+def build(config: PythonCorpusConfig, tokenizer: Any) -> Files:
     """Collect the standard library's source files.
 
     Raises:

@@ -6,6 +6,7 @@ import glob
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -53,7 +54,7 @@ def _read(path: Path) -> bytes:
         raise DataError(f"dataset: {path}: cannot be read: {error.strerror}") from error
 
 
-def build(config: TextFilesConfig) -> Files:
+def build(config: TextFilesConfig, tokenizer: Any) -> Files:
     """Find the files.
 
     Raises:

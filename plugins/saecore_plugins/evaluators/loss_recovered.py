@@ -49,19 +49,12 @@ def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) ->
     for part in batches(tokens, batch_size):
         used = reading.used(part)
 
-        def spliced(value: Tensor, used: Tensor = used) -> Tensor:
-            x = reading.read(value).to(sae.W_dec.device)
-            return reading.write(value, sae(x).to(value.device), used.to(value.device))
-
-        def ablated(value: Tensor, used: Tensor = used) -> Tensor:
-            zeros = torch.zeros_like(reading.read(value))
-            return reading.write(value, zeros, used.to(value.device))
-
+        changes = (reading.replacements(sae, backend, part, used), reading.ablations(used))
         clean = backend.run_with(part, {}).float().log_softmax(-1)  # [B, T, vocab]
         targets = part[:, 1:, None].to(clean.device)
         sums[0] -= clean[:, :-1].gather(-1, targets).double().sum().cpu()
-        for i, function in enumerate((spliced, ablated)):
-            other = backend.run_with(part, {reading.hook: function}).float().log_softmax(-1)
+        for i, change in enumerate(changes):
+            other = backend.run_with(part, change).float().log_softmax(-1)
             sums[1 + i] -= other[:, :-1].gather(-1, targets).double().sum().cpu()
             divergence = torch.nn.functional.kl_div(other, clean, log_target=True, reduction="none")
             sums[3 + i] += divergence.sum(-1).double().sum().cpu()

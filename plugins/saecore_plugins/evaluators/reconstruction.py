@@ -54,17 +54,19 @@ def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) ->
     count = 0
     for part in batches(tokens, batch_size):
         used = reading.used(part)
-        value = reading.read(backend.activations(part, [reading.hook])[reading.hook])
-        x = value[used.to(value.device)].to(device).float()  # [N, d_in]
-        codes = sae.encode_sparse(x)
-        x_hat = sae.decode(codes).float()
+        inputs, targets = reading.activations(backend, part)
+        kept = used.to(inputs.device)
+        rows = inputs[kept].to(device).float()  # [N, d_in]
+        x = targets[kept].to(device).float().flatten(1)  # [N, d_out]
+        codes = sae.encode_sparse(rows)
+        x_hat = sae(rows).float().flatten(1)
         squares, out, dot = x.square().sum(1), x_hat.square().sum(1), (x * x_hat).sum(1)
         norm, norm_out = squares.sqrt(), out.sqrt()
         cosine = dot / (norm * norm_out).clamp(min=1e-8)
-        rows = ((x - x_hat).square().sum(1), squares, out, dot, cosine, norm, norm_out,
-                norm_out / norm.clamp(min=1e-8))  # fmt: skip
+        parts = ((x - x_hat).square().sum(1), squares, out, dot, cosine, norm, norm_out,
+                 norm_out / norm.clamp(min=1e-8))  # fmt: skip
         counts = codes.firing_counts()
-        sums[:8] += torch.stack([one.double().sum() for one in rows])
+        sums[:8] += torch.stack([one.double().sum() for one in parts])
         sums[8] += counts.sum()
         sums[9] += codes.values.abs().double().sum()
         mean += x.double().sum(0)

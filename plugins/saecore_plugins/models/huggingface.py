@@ -1,15 +1,13 @@
-"""Causal language models in Hugging Face format, from a local directory or the hub."""
+"""Causal language models and encoders in Hugging Face format, from a directory or the hub."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
 from saecore.components import Component
-from saecore.errors import ModelError
 from saecore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -26,40 +24,25 @@ class HuggingFaceConfig:
     """Name on the hub, or a local directory."""
     revision: str | None = None
     """Branch, tag or commit on the hub; default: the main branch."""
+    attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
+    """How attention is computed; default: what transformers takes for this model."""
+    quantization: Literal["8bit", "4bit"] | None = None
+    """Quantize the weights while loading, with bitsandbytes; default: not at all."""
 
 
 def build(
     config: HuggingFaceConfig, device: torch.device, dtype: torch.dtype
 ) -> HuggingFaceBackend:
-    """Load model and tokenizer; code that comes with a model is never run.
+    """Load model and tokenizer.
 
     Raises:
         ModelError: there is no such model, or it cannot be loaded.
     """
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
     from saecore.huggingface import HuggingFaceBackend
+    from saecore_plugins.models.loading import load
 
-    logging.disable_progress_bar()
-    hub_logging.set_verbosity_error()  # its retries would hide the one line that matters
-    where = "directory" if Path(config.name).is_dir() else "hub"
-    options = {} if config.revision is None else {"revision": config.revision}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            config.name, dtype=dtype, trust_remote_code=False, **options
-        ).to(device)
-        tokenizer = AutoTokenizer.from_pretrained(config.name, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"model.name: {config.name!r} cannot be loaded from the {where}: {reason} "
-            "(expected the directory of a causal language model, or its name on the hub)"
-        ) from error
-    commit = getattr(model.config, "_commit_hash", None)
-    identity = {"name": config.name, "revision": commit or config.revision, "dtype": str(dtype)}
-    return HuggingFaceBackend(model, tokenizer, config.name, identity)
+    found = load(config.name, config.revision, device, dtype, config.attention, config.quantization)
+    return HuggingFaceBackend(found.model, found.tokenizer, config.name, found.identity)
 
 
 @hookimpl
@@ -70,5 +53,5 @@ def saecore_components() -> Iterator[Component]:
         name="huggingface",
         config=HuggingFaceConfig,
         build=build,
-        summary="a causal language model from a directory or the Hugging Face hub",
+        summary="a language model or an encoder from a directory or the Hugging Face hub",
     )

@@ -22,6 +22,7 @@ class BatchTopK(Activation):
     (features after `encoding.scale`). Source: Bussmann et al. 2024.
     """
 
+    published = "jumprelu"
     topk_threshold: Tensor
     topk_updates: Tensor
 
@@ -82,6 +83,6 @@ class BatchTopK(Activation):
         """The threshold is a feature's value."""
         self.topk_threshold *= factor
 
-    def to_inference(self, shape: Shape) -> Activation:
+    def to_inference(self, d_sae: int) -> Activation:
         """JumpReLU with the threshold."""
-        return Threshold(self.threshold().float().expand(shape.d_sae).clone())
+        return Threshold(self.threshold().float().expand(d_sae).clone())

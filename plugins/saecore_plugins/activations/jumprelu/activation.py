@@ -90,6 +90,6 @@ class JumpReLU(Threshold):
         """The weight of the penalty."""
         return self._scheduled
 
-    def to_inference(self, shape: Shape) -> Activation:
+    def to_inference(self, d_sae: int) -> Activation:
         """The thresholds alone."""
         return Threshold(self.threshold.detach().clone())

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class ReLU(Activation):
     """Every latent whose pre-activation is positive."""
 
+    sparse = False
+
     def __init__(self, config: ReLUConfig, shape: Shape) -> None:
         super().__init__()
 

@@ -10,6 +10,7 @@ import torch
 from saecore.sae import SAE
 from saecore.sae_config import Shape
 from saecore_plugins.activations.batchtopk.activation import BatchTopK as Activation
+from saecore_plugins.activations.jumprelu.activation import Threshold
 from saecore_plugins.architectures.jumprelu import JumpReLUConfig
 from saecore_plugins.architectures.jumprelu.sae import JumpReLU
 
@@ -46,13 +47,13 @@ class BatchTopK(SAE):
     def to_inference(self) -> SAE:
         """A JumpReLU SAE with the threshold."""
         folded = super().to_inference()
-        assert isinstance(folded.activation, Activation)
+        assert isinstance(folded.activation, Threshold)
         method = JumpReLUConfig(apply_b_dec_to_input=self.cfg.apply_b_dec_to_input)
         cfg, W_dec = self.cfg, self.W_dec
         result = JumpReLU(method, Shape(cfg.d_in, cfg.d_out, cfg.d_sae, W_dec.dtype, W_dec.device))
         with torch.no_grad():
             for name in ("encoder", "b_enc", "W_dec", "b_dec"):
                 getattr(result, name).copy_(getattr(folded, name))
-            result.threshold.copy_(folded.activation.threshold())
+            result.threshold.copy_(folded.activation.threshold)
         result.cfg = attrs.evolve(folded.cfg, architecture="jumprelu", method=method)
         return result

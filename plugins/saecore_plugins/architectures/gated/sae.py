@@ -27,7 +27,6 @@ class Gated(SAE):
     saved_fields: ClassVar = ()
     training_fields = frozenset({"decoder_init_norm", "l1_coefficient", "l1_warm_up_steps"})
     latent_vectors = ("b_gate", "b_mag")
-    coefficient = "l1_coefficient"
 
     b_gate: nn.Parameter
     b_mag: nn.Parameter
@@ -44,6 +43,11 @@ class Gated(SAE):
         sizes = super().parameter_sizes(shape)
         del sizes["b_enc"]
         return {**sizes, **dict.fromkeys(("b_gate", "b_mag", "r_mag"), (shape.d_sae,))}
+
+    @property
+    def coefficient(self) -> str:
+        """The weight of the penalty on the gate."""
+        return "l1_coefficient"
 
     def encoding(self, x: Tensor) -> Encoding:
         """The gate's pre-activations π."""

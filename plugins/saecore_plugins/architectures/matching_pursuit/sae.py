@@ -73,11 +73,11 @@ class MatchingPursuit(SAE):
                     break
         return Codes.from_dense(features)
 
-    def scale_input(self, factor: float, out: float | None = None) -> None:
+    def scale_input(self, factor: float | Tensor, out: float | Tensor | None = None) -> None:
         """Features take the unit of raw activations; so does the residual's limit."""
         with torch.no_grad():
             self.b_dec.div_(factor)
-        limit = self.cfg.method.residual_threshold / factor
+        limit = self.cfg.method.residual_threshold / float(factor)
         self.cfg = attrs.evolve(
             self.cfg, method=attrs.evolve(self.cfg.method, residual_threshold=limit)
         )

@@ -7,23 +7,23 @@ from collections.abc import Iterator
 import attrs
 
 from saecore.components import Choice, Component, choice
-from saecore.config.architecture import ArchitectureConfig
-from saecore.config.validators import above, at_least
+from saecore.config.architecture import ArchitectureConfig, OpenConfig
+from saecore.config.validators import at_least
 from saecore.hookspecs import hookimpl
 
 
 @attrs.frozen
-class StandardConfig(ArchitectureConfig):
+class StandardConfig(OpenConfig, ArchitectureConfig):
     """Settings of a standard SAE."""
 
     activation: Choice = choice("activation", "relu", unlike="architecture")
     """Function from pre-activations to features."""
     l1_coefficient: float = attrs.field(default=1.0, validator=at_least(0))
     """Weight of the sparsity penalty."""
-    l1_schedule: Choice = choice("schedule", "constant")
-    """How the weight changes over the run, for example a warm-up."""
-    lp_norm: float = attrs.field(default=1.0, validator=above(0))
-    """p of the penalty ‖f · n‖_p of each token, with n the norms of the decoder rows."""
+    lp_schedule: Choice = choice("schedule", "constant")
+    """How p changes over the run: lp_norm times the schedule's value (p-annealing)."""
+    lp_rescale: bool = False
+    """Change the weight along with p so that the penalty has no jumps."""
 
 
 @hookimpl

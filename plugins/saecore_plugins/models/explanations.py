@@ -1,0 +1,103 @@
+"""What transformers and the hub raise when a model cannot be loaded, as one line with a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    StrictDataclassError,
+)
+
+from saecore.errors import ModelError
+
+
+def explained(name: str, revision: str | None, error: Exception) -> ModelError:
+    """The error to raise in place of what `from_pretrained` raised.
+
+    Args:
+        name: the model's name or directory.
+        revision: what was asked for.
+        error: what was raised; its causes are looked at too.
+    """
+    causes = list(_chain(error))
+    said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, StrictDataclassError):  # the second line has the value and what is wrong
+        said = " ".join(str(error).split())
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(one, kinds) for one in causes)
+
+    if any("trust_remote_code" in str(one) for one in causes):
+        return ModelError(
+            f"model.name: {name} comes with Python code of its own, which runs only if you say so: "
+            "read it, then saecore run FILE --trust-remote-code, or "
+            "saecore.run(experiment, trust_remote_code=True)"
+        )
+    if caused_by(GatedRepoError):
+        return ModelError(
+            f"model.name: {name} is gated on the hub; accept its terms on its page there, then "
+            "log in with `hf auth login` or set HF_TOKEN"
+        )
+    if caused_by(RevisionNotFoundError):
+        return ModelError(
+            f"model.revision: {name} has no revision {revision!r} on the hub; expected a branch, "
+            "tag or commit of it"
+        )
+    if caused_by(RepositoryNotFoundError):
+        return ModelError(
+            f"model.name: there is no model {name!r} on the hub, or it is private; check the "
+            "spelling, or log in with `hf auth login`"
+        )
+    if not Path(name).is_dir() and caused_by(
+        LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError
+    ):
+        state = "is not asked (HF_HUB_OFFLINE is set)" if _offline() else "cannot be reached"
+        return ModelError(
+            f"model.name: {name!r} is no directory here and not in the hub's local cache, and the "
+            f"hub {state}; give a directory, or run `hf download {name}` where there is a network"
+        )
+    if not Path(name).is_dir() and caused_by(HFValidationError):
+        return ModelError(
+            f"model.name: {name!r} is no directory, nor can a model on the hub have this name; "
+            "check the path"
+        )
+    if "FlashAttention" in said:
+        return ModelError(
+            f"model.attention: {name}: {said.rpartition(': ')[2].strip()} Install flash-attn, or "
+            'set model.attention = "sdpa"'
+        )
+    if isinstance(error, ImportError):
+        return ModelError(f"model: {name} needs a package that is not installed: {said.strip()}")
+    where = "directory" if Path(name).is_dir() else "hub"
+    return ModelError(
+        f"model.name: {name!r} cannot be loaded from the {where}: {said.strip()} "
+        "(expected a causal language model or an encoder in Hugging Face format)"
+    )
+
+
+def missing_weights(name: str, keys: Sequence[str]) -> ModelError:
+    """The error for a checkpoint that lacks weights."""
+    return ModelError(
+        f"model.name: the files of {name} lack {len(keys)} weights such as {keys[0]}; expected "
+        "every weight of the model that its config.json describes"
+    )
+
+
+def _offline() -> bool:
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,154 @@
+"""TransformerLens' bridge as a `ModelBackend`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from saecore.backend import Replace
+from saecore.errors import ModelError
+from saecore.hook_names import unknown_hook
+from saecore.huggingface import StopForward, not_reached, per_token, token_limits
+
+
+def bridged(
+    model: Any, tokenizer: Any, name: str, dtype: torch.dtype, processed: bool
+) -> TransformerBridge:
+    """Put the bridge around a transformers model; the model itself is changed.
+
+    Args:
+        model: the model, already on its device.
+        tokenizer: its tokenizer; the bridge gets a copy, for it changes special tokens.
+        name: the model's name.
+        dtype: the precision it was loaded in.
+        processed: fold LayerNorm and value biases, centre weights: activations then are those
+            of TransformerLens before version 4.
+
+    Raises:
+        ModelError: TransformerLens does not know this kind of model, or cannot process it.
+    """
+    if model.config.sub_configs:
+        # the bridge would look for an image processor, and install torchvision with pip for it
+        raise ModelError(
+            f"model.type: {name} reads more than text ({model.config.model_type}), which is not "
+            'supported through TransformerLens; use type = "huggingface"'
+        )
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.init_kwargs["name_or_path"] = name
+    tokenizer.init_kwargs["add_bos_token"] = True  # else the bridge loads it a second time
+    kind = ", ".join(model.config.architectures or [model.config.model_type])
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            name, hf_model=model, tokenizer=tokenizer, device=model.device, dtype=dtype
+        )
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"model.type: TransformerLens has no bridge for {name} ({kind}); use "
+            'type = "huggingface"'
+        ) from error
+    if processed:
+        try:
+            bridge.enable_compatibility_mode(disable_warnings=True)
+        except (RuntimeError, NotImplementedError) as error:
+            said = str(error).splitlines()[0]
+            raise ModelError(
+                f"model.processed: TransformerLens cannot process {name} ({kind}): {said}; "
+                "leave the key out"
+            ) from error
+    return bridge
+
+
+class BridgeBackend:
+    """A model behind TransformerLens' bridge, in evaluation mode, without gradients.
+
+    Args:
+        bridge: the bridge, on the model's device.
+        tokenizer: the model's own tokenizer.
+        name: the name to record with SAEs.
+        identity: what was loaded, to record with runs.
+    """
+
+    def __init__(
+        self, bridge: TransformerBridge, tokenizer: Any, name: str, identity: Mapping[str, Any]
+    ) -> None:
+        self.model: Any = bridge.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.convention = "processed" if bridge.compatibility_mode else "raw"
+        self.name, self.identity = name, {**identity, "convention": self.convention}
+        inner = bridge.original_model
+        inner.config.pad_token_id = None  # contexts are packed, never padded: no mask is needed
+        inner.config.use_cache = inner.config.get_text_config().use_cache = False
+        self.vocab_size, self.max_context = token_limits(inner)
+        self.device = next(inner.parameters()).device
+        self._hooks: dict[str, str] = {key: hook.name for key, hook in bridge.hook_dict.items()}
+        self._sizes: dict[str, tuple[int, ...]] = {}
+
+    def _own_name(self, hook: str) -> str:
+        """The bridge's own name of a hook, which may have several.
+
+        Raises:
+            ModelError: there is no such hook.
+        """
+        if hook not in self._hooks:
+            raise unknown_hook(self.name, hook, [*self._hooks])
+        return self._hooks[hook]
+
+    def d(self, hook: str) -> tuple[int, ...]:
+        """Sizes of one activation; see `ModelBackend.d`."""
+        if hook not in self._sizes:
+            tokens = torch.zeros(1, 2, dtype=torch.int64)
+            self._sizes[hook] = tuple(self.activations(tokens, [hook])[hook].shape[2:])
+        return self._sizes[hook]
+
+    @torch.no_grad()
+    def activations(self, tokens: Tensor, hooks: Sequence[str]) -> dict[str, Tensor]:
+        """Activations of some hooks; see `ModelBackend.activations`."""
+        found: dict[str, Tensor] = {}
+        names = {hook: self._own_name(hook) for hook in hooks}
+
+        def keep(name: str) -> Callable[..., None]:
+            def see(value: Tensor, hook: Any) -> None:
+                found[name] = per_token(value, tokens, name)
+                if len(found) == len(names):
+                    raise StopForward
+
+            return see
+
+        try:
+            with self._hooked([(own, keep(hook)) for hook, own in names.items()]):
+                self.model(tokens.to(self.device))
+        except StopForward:
+            return found
+        raise not_reached(self.name, names, found)
+
+    @torch.no_grad()
+    def run_with(self, tokens: Tensor, replace: Mapping[str, Replace]) -> Tensor:
+        """Logits with replaced activations; see `ModelBackend.run_with`."""
+
+        def change(function: Replace) -> Callable[..., Tensor]:
+            return lambda value, hook: function(value).to(value.dtype)
+
+        hooks = [(self._own_name(hook), change(function)) for hook, function in replace.items()]
+        with self._hooked(hooks):
+            logits: Tensor = self.model(tokens.to(self.device))
+        return logits
+
+    @contextmanager
+    def _hooked(self, hooks: list[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
+        """Run with hooks.
+
+        Raises:
+            ModelError: the bridge has switched one of them off.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.model.hooks(fwd_hooks=hooks))
+            except ValueError as error:
+                raise ModelError(f"model.hook: {error}") from error
+            yield

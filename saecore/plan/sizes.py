@@ -140,7 +140,7 @@ def _window(experiment: Experiment, sizes: Sizes) -> tuple[int, int]:
 
 
 def _row_bytes(experiment: Experiment, sizes: Sizes) -> int:
-    target = sizes.d_out if experiment.language_model.target_hook else 0
+    target = sizes.d_out if experiment.language_model.targets else 0
     return FLOAT * (sizes.d_in + target) + 16  # and the token's id and position
 
 

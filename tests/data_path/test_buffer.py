@@ -100,7 +100,7 @@ def test_seeds_give_other_orders():
 
 def test_several_hooks_and_targets():
     """Several hooks are stacked; a target hook gives the targets; all stay aligned by token."""
-    source = window(hooks=("a", "b"), target_hook="c")
+    source = window(hooks=("a", "b"), targets=("c",))
     batch = source.next(10)
     assert batch.inputs.shape == (10, 2, 4)
     assert torch.equal(batch.inputs[:, 0], batch.targets)

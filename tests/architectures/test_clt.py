@@ -28,7 +28,7 @@ def clt(**table):
     table = {"l1_coefficient": 0.5, **table}
     sae = build(L * D, L * D_OUT, L * WIDTH, hooks=L, architecture="clt", **table)
     sae.after_step()  # the random numbers went everywhere
-    if hasattr(sae.activation, "threshold"):
+    if table.get("activation", {}).get("type") == "jumprelu":
         torch.nn.init.constant_(sae.activation.threshold, 0.2)
     return sae
 

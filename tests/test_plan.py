@@ -233,6 +233,23 @@ def test_several_hooks(backend):
     assert measure(experiment, backend, plan, CPU, "test").seconds_per_step > 0
 
 
+def test_several_targets(backend):
+    """A cross-layer transcoder's window holds what is read and what is wanted."""
+    base = tables(sae={"architecture": "clt"}, training={"tokens": 512})
+    del base["sae"]["k"]
+    base["model"] = {
+        "type": "tiny_lm",
+        "device": "cpu",
+        "hooks": ["blocks.0.hook_resid_mid", "blocks.1.hook_resid_mid"],
+        "target_hooks": ["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"],
+    }
+    experiment = structure_experiment(base)
+    plan = make_plan(experiment, backend, *sizes(experiment, backend, "test"), CPU)
+    assert plan.memory["window"].bytes == 3 * 4096 * (4 * 256 * 4 + 16) // 2
+    assert plan.memory["SAE"].bytes == 4 * (512 * 256 + 512 + 512 * 512 + 512)
+    assert measure(experiment, backend, plan, CPU, "test").seconds_per_step > 0
+
+
 def test_peak_memory_sees_what_was_freed():
     """The peak of a stretch of work counts memory that is no longer held at its end."""
     if not begin_peak(CPU):

@@ -190,9 +190,11 @@ def strategy(**table):
     return structure_choice("dead_latents", table, current_host()).build()
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
-@pytest.mark.parametrize("copied", [False, True])
-def test_zeros_stay_zero(optimizer, copied):
+@pytest.mark.parametrize(
+    ("optimizer", "copied", "unit"),
+    [("adam", False, False), ("adam", True, False), ("muon", False, False), ("muon", False, True)],
+)
+def test_zeros_stay_zero(optimizer, copied, unit):
     """Whatever trains the decoder (AuxK uses whole rows, Muon mixes rows), no latent ever writes
     to a layer before its own; everything else moves.
     """
@@ -204,14 +206,20 @@ def test_zeros_stay_zero(optimizer, copied):
     before = blocks(sae).detach().clone()
     choice = structure_choice("optimizer", {"type": optimizer}, current_host())
     trainer = Trainer(
-        sae, Source(), choice.build([{"params": list(sae.parameters())}], 1e-2),
-        TrainerSettings(6, 16, 1e-2, accumulate=2), lr_schedule=lambda step, total: 1.0,
-        normalizer=NoStrategy(), dead_latents=strategy(type="auxk", after_tokens=1),
-    )  # fmt: skip
+        sae,
+        Source(),
+        choice.build([{"params": list(sae.parameters())}], 1e-2),
+        TrainerSettings(6, 16, 1e-2, accumulate=2, unit_decoder=unit),
+        lr_schedule=lambda step, total: 1.0,
+        normalizer=NoStrategy(),
+        dead_latents=strategy(type="auxk", after_tokens=1),
+    )
     trainer.latents.since_fired.fill_(100)
     for _ in range(6):
         trainer.step()
         trainer.latents.since_fired[::2] = 100
+    if unit:
+        torch.testing.assert_close(sae.decoder_norms(), torch.ones(L * WIDTH).double())
     figures = trainer.read_metrics()
     assert figures["losses/auxiliary_reconstruction_loss"] > 0
     after = blocks(sae).detach()
@@ -239,6 +247,19 @@ def test_auxk_against_dense():
     residual = (y - output.reconstruction.view(8, L, D_OUT)).detach()
     dense = (guess - residual).square().sum((1, 2)).mean()
     assert_same_gradients(sae, losses["auxiliary_reconstruction_loss"], dense)
+
+
+@by_activation
+def test_bfloat16(activation):
+    """In bfloat16 a step has finite losses and gradients, and thresholds stay float32."""
+    sae = clt(activation=activation).to(torch.bfloat16)
+    output = step(sae, data(8, L, D).bfloat16(), data(8, L, D_OUT, seed=2).bfloat16())
+    assert output.reconstruction.dtype == torch.bfloat16
+    for name, one in gradients(sae, output.total).items():
+        assert bool(one.isfinite().all()), name
+    assert sae.activation.to_inference(L * WIDTH).state_dict().get(
+        "threshold", torch.zeros(1)
+    ).dtype == torch.float32  # fmt: skip
 
 
 @by_activation

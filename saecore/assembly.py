@@ -10,6 +10,7 @@ from saecore.data.buffer import Window, WindowSettings
 from saecore.data.packing import Packing
 from saecore.data.source import ActivationSource
 from saecore.data.tokens import TokenRows, special_tokens, token_rows
+from saecore.end_to_end import ContextStream, ModelLoss
 from saecore.errors import ConfigError, DataError
 from saecore.l0_control import L0Control
 from saecore.optimizer import parameter_groups
@@ -146,14 +147,15 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
         exclude = tuple(sorted(set(special_tokens(backend.tokenizer).values())))
     elif table.exclude_special_tokens:
         exclude = table.exclude_special_tokens
-    window = Window(
+    end_to_end = experiment.training.loss != "mse"
+    window = (ContextStream if end_to_end else Window)(
         backend,
         rows.train,
         WindowSettings(
             model.read_hooks,
             model.target_hook,
             model.head,
-            buffer.tokens,
+            experiment.training.batch_size if end_to_end else buffer.tokens,
             buffer.model_batch_size,
             table.positions,
             exclude,
@@ -212,9 +214,13 @@ def make_sae(
 
 
 def make_trainer(
-    experiment: Experiment, sae: SAE, activations: ActivationSource, source: str
+    experiment: Experiment,
+    sae: SAE,
+    activations: ActivationSource,
+    source: str,
+    backend: ModelBackend | None = None,
 ) -> Trainer:
-    """The trainer, before its first step.
+    """The trainer, before its first step; `backend` is needed where the loss is the model's.
 
     Raises:
         ConfigError: there is no coefficient that `sae.l0_control` could move, a learning-rate
@@ -260,4 +266,14 @@ def make_trainer(
         normalizer=experiment.sae.normalizer.build(),
         dead_latents=experiment.sae.dead_latents.build(),
         l0_control=control,
+        model_loss=_model_loss(experiment, backend),
     )
+
+
+def _model_loss(experiment: Experiment, backend: ModelBackend | None) -> ModelLoss | None:
+    kind = experiment.training.loss
+    if kind == "mse" or backend is None:
+        return None
+    model = experiment.language_model
+    hooks = (model.target_hook,) if model.target_hook else model.read_hooks
+    return ModelLoss(backend, hooks, kind, experiment.dataset.context_size)

@@ -105,7 +105,7 @@ def run(
         with remote_code(trust_remote_code):
             feed = make_feed(experiment, source)
         sae = make_sae(experiment, feed.d_in, feed.d_out, feed.device, source)
-        trainer = make_trainer(experiment, sae, feed.source, source)
+        trainer = make_trainer(experiment, sae, feed.source, source, feed.backend)
 
         record = {
             "experiment": to_tables(experiment),

@@ -88,12 +88,17 @@ class StepContext:
     restore: Callable[[Tensor], Tensor] | None = None
     """From the SAE's reconstruction to that of raw activations, where each token has a scale."""
 
+    model_loss: Callable[[Tensor], Tensor] | None = None
+    """The model's own loss with a reconstruction in its forward, in end-to-end training."""
+
     def restored(self, x_hat: Tensor) -> Tensor:
         """A reconstruction in the unit of `targets`."""
         return x_hat if self.restore is None else self.restore(x_hat)
 
     def reconstruction_loss(self, x_hat: Tensor) -> Tensor:
-        """Squared error summed over features, averaged over tokens."""
+        """Squared error summed over features, averaged over tokens; or the model's own loss."""
+        if self.model_loss is not None:
+            return self.model_loss(self.restored(x_hat))
         return (self.restored(x_hat) - self.targets).square().flatten(1).sum(-1).mean()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -13,6 +13,7 @@ from torch import Tensor
 from saecore.constraints import make_unit, remove_parallel
 from saecore.data.source import ActivationSource
 from saecore.ema import WeightAverage
+from saecore.end_to_end import ModelLoss
 from saecore.errors import NumericsError
 from saecore.l0_control import L0Control
 from saecore.metrics import LatentCounters, MetricWindow
@@ -56,10 +57,11 @@ class Trainer:
         normalizer: Normalizer,
         dead_latents: DeadLatents,
         l0_control: L0Control | None = None,
+        model_loss: ModelLoss | None = None,
     ) -> None:
         self.sae, self.source, self.optimizer, self.settings = sae, source, optimizer, settings
         self.lr_schedule, self.normalizer, self.dead_latents = lr_schedule, normalizer, dead_latents
-        self.l0_control = l0_control
+        self.l0_control, self.model_loss = l0_control, model_loss
         device = sae.W_dec.device
         self.window = MetricWindow(sae.cfg.d_out, device)
         self.latents = LatentCounters(sae.cfg.d_sae, settings.feature_sampling_window, device)
@@ -131,7 +133,12 @@ class Trainer:
             batch.targets if restore is None else raw.targets,
             lambda stream: generator(s.seed, stream, self.completed, dead.device),
             restore,
+            self._through_model(raw),
         )
+
+    def _through_model(self, raw: Batch) -> Callable[[Tensor], Tensor] | None:
+        loss, tokens = self.model_loss, raw.tokens
+        return None if loss is None or tokens is None else lambda x_hat: loss(x_hat, tokens)
 
     def _scheduled(self, step: int) -> dict[str, float | Tensor]:
         """The scheduled values of a step; the controller's hand is on one of them."""
@@ -148,6 +155,9 @@ class Trainer:
         s, dead = self.settings, context.dead
         with torch.autocast(dead.device.type, dtype=torch.bfloat16, enabled=s.autocast):
             output = self.sae.training_step(part, context)
+            if self.model_loss is not None:  # architectures call their reconstruction loss mse
+                kind = f"{self.model_loss.kind}_loss"
+                output.losses = {k.replace("mse_loss", kind): v for k, v in output.losses.items()}
             for name, loss in self.dead_latents.losses(self.sae, part, output, context).items():
                 known = output.losses.get(name)  # a gated SAE has an auxiliary loss of its own
                 output.losses[name] = loss if known is None else known + loss

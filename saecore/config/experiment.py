@@ -196,8 +196,9 @@ class TrainingTable:
     """Largest total gradient norm; 0 turns clipping off."""
     accumulate: int = attrs.field(default=1, validator=at_least(1))
     """Parts into which a batch is cut to save memory; the gradients are averaged."""
-    loss: Literal["mse"] = "mse"
-    """Reconstruction loss: squared error summed over features, averaged over tokens."""
+    loss: Literal["mse", "ce", "kl"] = "mse"
+    """What reconstructions are judged by: squared error summed over features and averaged over
+    tokens; or, end to end, the model's cross-entropy or KL divergence with them in its forward."""
     autocast: bool = False
     """Run the SAE's matrix products in bfloat16; weights and losses stay as they are."""
     log_every_steps: int = attrs.field(default=10, validator=at_least(1))

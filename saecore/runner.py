@@ -100,7 +100,7 @@ def run(
             old = recorded(read_record(directory), directory, host)
             check_same(old, experiment, directory)
             if (directory / RESULT).exists() and old.training.steps == experiment.training.steps:
-                return _finished(directory, experiment)
+                return _finished(directory)
 
         with remote_code(trust_remote_code):
             feed = make_feed(experiment, source)
@@ -207,7 +207,7 @@ def _train(
         loggers.call("close")
 
 
-def _finished(directory: Path, experiment: Experiment) -> RunResult:
+def _finished(directory: Path) -> RunResult:
     """The result of a run that had ended before."""
     try:
         result = json.loads((directory / RESULT).read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,12 +20,26 @@ KINDS: dict[str, str] = {
     "dead_latents": "(config) -> DeadLatents strategy",
     "evaluator": "(config) -> (sae, origin, held_out) -> Figures",
     "logger": "(config, run_dir) -> Logger",
-    "model": "(config, device) -> ModelBackend",
+    "model": "(config, device, dtype) -> ModelBackend",
     "normalizer": "(config) -> Normalizer strategy",
     "optimizer": "(config, parameter groups, lr) -> Optimizer",
     "schedule": "(config) -> (step, total) -> float, a multiplier",
 }
 """Every kind of component and what its `build` makes."""
+
+MEMBERS: dict[str, tuple[str, ...]] = {
+    "activation": ("select", "train_select", "scheduled"),
+    "architecture": ("select", "training_step", "state_dict"),
+    "dataset": ("fingerprint|seek",),
+    "dead_latents": ("after_tokens", "losses", "acts", "after_step"),
+    "evaluator": ("__call__",),
+    "logger": ("start", "scalars", "artifact", "close"),
+    "model": ("name", "identity", "tokenizer", "vocab_size", "activations", "run_with"),
+    "normalizer": ("tokens", "estimate", "apply", "restorer", "fold", "state_dict"),
+    "optimizer": ("param_groups", "step", "zero_grad", "state_dict", "load_state_dict"),
+    "schedule": ("__call__",),
+}
+"""What an object made by `build` must have; `a|b` is one of the two."""
 
 TAGS: dict[str, str] = {"architecture": "architecture"}
 """The key that names the component in a table; `type` for every kind not listed."""
@@ -54,6 +69,11 @@ class Component:
         default="model", validator=attrs.validators.in_(("model", "activations", "truth"))
     )
     """Of an evaluator: "model", "activations" (of a model or of the dataset), or "truth"."""
+    owner: str = attrs.field(default="", kw_only=True, eq=False)
+    """Distribution and version that provide it; set by the host."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.name}" + (f" ({self.owner})" if self.owner else "")
 
     def builder(self) -> Callable[..., Any]:
         """Import and return the function behind `build`.
@@ -68,10 +88,38 @@ class Component:
             target = getattr(importlib.import_module(module), name)
         except Exception as error:  # a stranger may raise anything
             raise PluginError(
-                f"plugin {self.kind}.{self.name}: cannot import {self.build!r}: "
-                f"{type(error).__name__}: {error}"
+                f"plugin {self}: cannot import {self.build!r}: {type(error).__name__}: {error}"
             ) from error
         return target  # type: ignore[no-any-return]
+
+    def make(self, config: Any, *args: Any) -> Any:
+        """Build the object.
+
+        Raises:
+            PluginError: `build` does not take these arguments, or gives something else than
+                its kind asks for.
+        """
+        builder = self.builder()
+        promised = f"build must be {KINDS.get(self.kind, self.kind)}"
+        try:
+            inspect.signature(builder).bind(config, *args)
+        except ValueError:
+            pass  # written in C, without a signature
+        except TypeError as error:
+            raise PluginError(f"plugin {self}: {promised}; {_name(builder)}: {error}") from None
+        if inspect.isabstract(builder):
+            missing = ", ".join(sorted(getattr(builder, "__abstractmethods__", ())))
+            raise PluginError(f"plugin {self}: {_name(builder)} must implement {missing}")
+        made = builder(config, *args)
+        absent = object()
+        for member in MEMBERS.get(self.kind, ()):
+            found = [inspect.getattr_static(made, one, absent) for one in member.split("|")]
+            if all(one is absent for one in found):
+                raise PluginError(
+                    f"plugin {self}: {promised}; what {_name(builder)} returned "
+                    f"({type(made).__name__}) has no {member.replace('|', ' or ')}"
+                )
+        return made
 
 
 @attrs.frozen
@@ -91,9 +139,13 @@ class Choice:
         """The name of the component."""
         return self.component.name
 
-    def build(self, *args: Any, **kwargs: Any) -> Any:
-        """Build the object: `component.build(config, *args, **kwargs)`."""
-        return self.component.builder()(self.config, *args, **kwargs)
+    def build(self, *args: Any) -> Any:
+        """Build the object; see `Component.make`."""
+        return self.component.make(self.config, *args)
+
+
+def _name(builder: Callable[..., Any]) -> str:
+    return f"{builder.__module__}.{getattr(builder, '__qualname__', builder)}"
 
 
 def choice(kind: str, default: Any = attrs.NOTHING, unlike: str | None = None) -> Any:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 import attrs
 import pluggy
@@ -36,6 +36,11 @@ class Provider:
     def full_name(self) -> str:
         """`kind.name`, the name that `--block` takes."""
         return f"{self.kind}.{self.name}"
+
+    @property
+    def from_file(self) -> bool:
+        """Whether it comes from `--plugin FILE`."""
+        return self.version.startswith("sha256:")
 
     def __str__(self) -> str:
         return f"{self.full_name} ({self.distribution} {self.version})"
@@ -108,11 +113,16 @@ class Host:
             PluginError: it is missing, provided twice, fails to import or breaks its contract.
         """
         provider = self.provider(kind, name)
+        if kind not in KINDS:
+            raise PluginError(
+                f"plugin {provider}: its entry point must be named kind.name"
+                f"{nearest(kind, list(KINDS))} (kinds: {', '.join(KINDS)})"
+            )
         if provider not in self._components:
             module = self._import(provider)
             for component in self._offered(module, provider):
                 if (component.kind, component.name) == (kind, name):
-                    self._components[provider] = component
+                    self._components[provider] = _owned(component, provider)
                     break
             else:
                 raise PluginError(
@@ -124,7 +134,7 @@ class Host:
     def _import(self, provider: Provider) -> ModuleType:
         try:
             return importlib.import_module(provider.module)
-        except Exception as error:  # a stranger's module may raise anything
+        except (Exception, SystemExit) as error:  # a stranger's module may raise anything
             raise PluginError(
                 f"plugin {provider} failed to import: {type(error).__name__}: {error}. "
                 f"Run with --block {provider.full_name} to go on without it."
@@ -138,7 +148,7 @@ class Host:
         try:
             results: list[Any] = [one.function() for one in implementations]
             offered: list[Component] = [component for one in results for component in one]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"plugin {owner}: saecore_components() raised {type(error).__name__}: {error}"
             ) from error
@@ -159,7 +169,7 @@ class Host:
         sys.modules[name] = module  # type hints and sources are looked up there
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise PluginError(
                 f"--plugin {file}: failed to import: {type(error).__name__}: {error}"
@@ -172,11 +182,15 @@ class Host:
                 component.kind, component.name, f"file {file.name}", f"sha256:{digest}", name
             )
             self._providers.append(provider)
-            self._components[provider] = component
+            self._components[provider] = _owned(component, provider)
+
+
+def _owned(component: Component, provider: Provider) -> Component:
+    return attrs.evolve(component, owner=f"{provider.distribution} {provider.version}")
 
 
 def _remedy(found: Sequence[Provider]) -> str:
-    if any(one.version.startswith("sha256:") for one in found):
+    if any(one.from_file for one in found):
         return f"run with --block {found[0].full_name}"  # blocks entry points, never files
     others = [one.distribution for one in found if one.distribution != GROUP]
     return f"uninstall one or run with --block {others[-1]}"
@@ -211,10 +225,25 @@ def _check_component(component: object, owner: object) -> None:
             f"plugin {owner}: unknown kind {component.kind!r}"
             f"{nearest(component.kind, list(KINDS))} (kinds: {', '.join(KINDS)})"
         )
-    if not attrs.has(component.config):
+    # Of its own: a subclass that is not decorated inherits fields, and loses those it adds.
+    if "__attrs_attrs__" not in getattr(component.config, "__dict__", {}):
         raise PluginError(
             f"plugin {owner}: config of {component.kind}.{component.name} must be an attrs class, "
             f"got {component.config!r}; decorate it with @attrs.frozen"
+        )
+    try:
+        get_type_hints(component.config)
+    except Exception as error:
+        raise PluginError(
+            f"plugin {owner}: the types of {component.config.__name__}'s fields cannot be "
+            f"resolved: {error}; import what they name outside TYPE_CHECKING"
+        ) from error
+    if not isinstance(component.name, str) or not isinstance(component.summary, str):
+        raise PluginError(f"plugin {owner}: name and summary of a Component must be strings")
+    if not (isinstance(component.build, str) or callable(component.build)):
+        raise PluginError(
+            f"plugin {owner}: build of {component} must be a function or "
+            f'"package.module:name", got {component.build!r}'
         )
 
 

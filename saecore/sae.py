@@ -48,7 +48,7 @@ class SAE(nn.Module):
     """Whether it reads several hooks at once."""
     separate_target: ClassVar[bool] = False
     """Whether it may reconstruct another hook than the one it reads."""
-    training_fields: ClassVar[frozenset[str]] = frozenset()
+    training_fields: ClassVar[frozenset[str]] = frozenset({"decoder_init_norm"})
     """Keys of cfg.json that only matter to training (the reference's names); ignored on load."""
 
     file_defaults: ClassVar[Mapping[str, Any]] = {"rescale_acts_by_decoder_norm": False}
@@ -142,6 +142,14 @@ class SAE(nn.Module):
         config = self.cfg.method
         subtract = isinstance(config, ArchitectureConfig) and config.apply_b_dec_to_input
         return self.b_dec if subtract else None
+
+    def untie(self) -> None:
+        """Give the encoder weights of its own, where a subclass has set `encoder = W_dec`.
+
+        What is folded into one of the two cannot be folded into the other.
+        """
+        if self._parameters.get("encoder") is self.W_dec:
+            self.encoder = nn.Parameter(self.W_dec.detach().clone())
 
     def latent_scale(self) -> Tensor | None:
         """Factor from selected pre-activations to features `[d_sae]`; None is 1 everywhere."""
@@ -297,6 +305,7 @@ class SAE(nn.Module):
 
     def scale_latents(self, factor: Tensor) -> None:
         """Multiply pre-activations by `factor [d_sae]` and divide the decoder by it, in place."""
+        self.untie()
         with torch.no_grad():
             self.encoder.mul_(factor[:, None])
             self.W_dec.div_(factor[:, None])
@@ -316,6 +325,7 @@ class SAE(nn.Module):
             out: of those that are reconstructed, a number or `[d_out]`; default: the same.
         """
         out = factor if out is None else out
+        self.untie()
         with torch.no_grad():
             self.encoder.mul_(factor)
             self.W_dec.div_(out)

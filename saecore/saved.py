@@ -222,11 +222,12 @@ def _load(sae: SAE, tensors: dict[str, Tensor], path: Path) -> None:
     surplus = sorted(set(tensors) - set(expected))
     if surplus:
         raise ReleaseError(f"{file}: unexpected tensor {surplus[0]!r} for {sae.cfg.architecture}")
-    sae.load_state_dict(
-        {
-            name: tensors["W_enc"].t() if name == "encoder" else tensors[_file_name(name)]
-            for name in sae.state_dict()
-            if name not in sae.training_state
-        },
-        strict=False,  # every tensor has been checked; the state of training is not in files
-    )
+    state = {
+        name: tensors["W_enc"].t() if name == "encoder" else tensors[_file_name(name)]
+        for name in sae.state_dict()
+        if name not in sae.training_state
+    }
+    if "encoder" in state and not torch.equal(state["encoder"], state["W_dec"]):
+        sae.untie()
+    # Not strict: every tensor has been checked, and the state of training is not in files.
+    sae.load_state_dict(state, strict=False)

@@ -106,12 +106,12 @@ class Trainer:
             if s.unit_decoder:
                 make_unit(self.sae.W_dec)
             self.sae.after_step()
-            if self.average:
-                self.average.update()
             if self.dead_latents.acts(self.completed):
                 scaled, context = self._prepared(batch, dead)
                 revived = self.dead_latents.after_step(self.sae, self.optimizer, scaled, context)
                 self.latents.since_fired.masked_fill_(revived, 0)
+            if self.average:
+                self.average.update()
         self.window.add({"details/gradient_norm": norm})
         self.completed += 1
 

@@ -28,9 +28,13 @@ class Config:
     \"\"\"How strong.\"\"\"
 
 
+def make(config):
+    return lambda step, total: config.strength
+
+
 @hookimpl
 def saecore_components():
-    yield Component("schedule", "stranger", Config, lambda config: config.strength, "a stranger")
+    yield Component("schedule", "stranger", Config, make, "a stranger")
 """
 
 
@@ -219,7 +223,7 @@ def test_a_strangers_plugin_is_used_like_any_other(offer):
     offer(GOOD)
     component = Host().component("schedule", "stranger")
     assert isinstance(component, Component)
-    assert component.builder()(component.config(strength=2.0)) == 2.0
+    assert component.builder()(component.config(strength=2.0))(0, 1) == 2.0
     assert "stranger" in Host().names("schedule")
 
 
@@ -327,22 +331,24 @@ def test_broken_contract_is_refused(offer, body, reason):
 
 def test_unimportable_builder_is_refused(offer):
     """A builder named by a string that leads nowhere is blamed on its plugin."""
-    offer(GOOD.replace("lambda config: config.strength", '"nonesuch_module:build"'))
+    offer(GOOD.replace("make, ", '"nonesuch_module:build", '))
     component = Host().component("schedule", "stranger")
-    with pytest.raises(PluginError, match=r"plugin schedule\.stranger: cannot import"):
+    with pytest.raises(
+        PluginError, match=r"plugin schedule\.stranger \(saecore-stranger 0\.3\.0\): cannot import"
+    ):
         component.builder()
 
 
 def test_builder_that_is_not_there_is_refused(offer):
     """A builder string must name something in its module."""
-    offer(GOOD.replace("lambda config: config.strength", '"saecore.errors:nonesuch"'))
+    offer(GOOD.replace("make, ", '"saecore.errors:nonesuch", '))
     with pytest.raises(PluginError, match=r"cannot import 'saecore\.errors:nonesuch'"):
         Host().component("schedule", "stranger").builder()
 
 
 def test_builder_without_a_name_is_refused(offer):
     """A builder string without a colon is a plugin's error, not a crash."""
-    offer(GOOD.replace("lambda config: config.strength", '"saecore.errors"'))
+    offer(GOOD.replace("make, ", '"saecore.errors", '))
     with pytest.raises(PluginError, match="cannot import"):
         Host().component("schedule", "stranger").builder()
 
@@ -350,8 +356,11 @@ def test_builder_without_a_name_is_refused(offer):
 def test_builder_that_raises_on_import_is_refused(offer, tmp_path):
     """A builder's module that raises anything at import is blamed on its plugin."""
     module = offer("raise RuntimeError('boom')\n", name="unused")
-    offer(GOOD.replace("lambda config: config.strength", f'"{module}:build"'))
-    with pytest.raises(PluginError, match=r"plugin schedule\.stranger: cannot import.*boom"):
+    offer(GOOD.replace("make, ", f'"{module}:build", '))
+    with pytest.raises(
+        PluginError,
+        match=r"plugin schedule\.stranger \(saecore-stranger 0\.3\.0\): cannot import.*boom",
+    ):
         Host().component("schedule", "stranger").builder()
 
 
@@ -387,7 +396,7 @@ def test_plugin_file_is_used_and_its_hash_recorded(tmp_path):
     host = Host(files=[file])
     assert "stranger" in host.names("schedule")
     component = host.component("schedule", "stranger")
-    assert component.builder()(component.config()) == 1.0
+    assert component.builder()(component.config())(0, 1) == 1.0
     digest = hashlib.sha256(GOOD.encode()).hexdigest()[:12]
     assert versions([host.provider("schedule", "stranger")]) == {
         "schedule.stranger": f"file mine.py sha256:{digest}"
@@ -402,7 +411,8 @@ def test_plugin_file_can_be_used_in_an_experiment(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(GOOD)
     choice = structure_choice("schedule", {"type": "stranger", "strength": 3}, Host(files=[file]))
-    assert choice.build() == 3.0
+    assert choice.config.strength == 3.0
+    assert choice.build()(0, 10) == 3.0
 
 
 def test_plugin_file_with_postponed_annotations_works(tmp_path):

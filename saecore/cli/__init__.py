@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from saecore.errors import SaecoreError
+from saecore.components import KINDS
+from saecore.errors import PluginError, SaecoreError
 from saecore.plugins import Host, current_host, use_host
 
 COMMANDS = {
@@ -19,8 +20,9 @@ COMMANDS = {
     "verify": "Check every file of a run: checkpoints, metrics, the saved SAE.",
     "plugins": "List the installed plugins, or describe one.",
     "init": "Write the example experiments into a directory.",
+    "new-plugin": "Write a package with a plugin of your own, its test and an experiment.",
 }
-"""Core commands and their help; each lives in the module of its name in this package."""
+"""Core commands and their help; each lives in the module of its name (`-` is `_`) here."""
 
 
 class Commands(click.Group):
@@ -41,12 +43,18 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         if cmd_name in COMMANDS:
-            module = importlib.import_module(f"saecore.cli.{cmd_name}")
+            module = importlib.import_module(f"saecore.cli.{cmd_name.replace('-', '_')}")
             command: click.Command = module.command
             return command
         if cmd_name in current_host().names("command"):
-            built = current_host().component("command", cmd_name).builder()()
-            return built if isinstance(built, click.Command) else None
+            component = current_host().component("command", cmd_name)
+            built = component.builder()()
+            if not isinstance(built, click.Command):
+                raise PluginError(
+                    f"plugin {component}: build must be {KINDS['command']}, "
+                    f"got {type(built).__name__}"
+                )
+            return built
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -44,7 +44,7 @@ def _row(host: Host, provider: Provider) -> dict[str, str]:
         "name": provider.name,
         "distribution": provider.distribution,
         "version": provider.version,
-        "summary": summary,
+        "summary": " ".join(summary.split()),  # a table of lines, whatever a plugin says
     }
 
 

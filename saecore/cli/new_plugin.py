@@ -1,0 +1,88 @@
+"""`saecore new-plugin NAME --kind KIND`."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+from pathlib import Path
+from string import Template
+
+import click
+
+from saecore.components import KINDS
+from saecore.errors import PluginError, nearest
+from saecore.files import explained
+from saecore.plugins import current_host
+
+TEMPLATES = Path(__file__).parent / "templates"
+OFFERED = ("architecture", "activation", "dataset", "logger", "evaluator")
+"""Kinds that have a template: a directory of that name."""
+
+
+@click.command("new-plugin")
+@click.argument("name")
+@click.option("--kind", required=True, metavar="KIND", help=f"One of {', '.join(OFFERED)}.")
+def command(name: str, kind: str) -> None:
+    """Write a package that adds a plugin called NAME to ./saecore-NAME.
+
+    It works as it is written: code to change, a test with the conformance kit, an experiment.
+    """
+    if kind == "release":
+        raise PluginError(
+            "--kind release: a plugin cannot offer releases yet, as their interface is not there; "
+            f"expected one of {', '.join(OFFERED)}"
+        )
+    if kind not in OFFERED:
+        why = "there is no template for this kind" if kind in KINDS else "no such kind"
+        raise PluginError(
+            f"--kind {kind}: {why}{nearest(kind, OFFERED)} (expected one of {', '.join(OFFERED)})"
+        )
+    _check_name(name, kind)
+    directory = Path(f"saecore-{name.replace('_', '-')}")
+    if directory.exists():
+        raise PluginError(f"{directory}: is there already; take another name or remove it")
+    words = {
+        "name": name,
+        "Name": "".join(part.capitalize() for part in name.split("_")),
+        "kind": kind,
+        "package": f"saecore_{name}",
+        "distribution": directory.name,
+    }
+    sources = [*TEMPLATES.glob("*.tmpl"), *(TEMPLATES / kind).glob("*.tmpl")]
+    places = {_place(one.name.removesuffix(".tmpl"), words["package"]): one for one in sources}
+    for place, source in sorted(places.items()):
+        target = directory / place
+        with explained(target, setting="the current directory"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            text = Template(source.read_text(encoding="utf-8")).substitute(words)
+            target.write_text(text, encoding="utf-8")
+        click.echo(f"wrote    {target}")
+    click.echo(
+        f"next, up to a trained SAE:\n  cd {directory}\n  pip install -e '.[test]'\n"
+        "  pytest\n  saecore run experiment.toml"
+    )
+
+
+def _place(file: str, package: str) -> Path:
+    """Where a file goes: code into the package, tests into `tests`, the rest at the top."""
+    if file.startswith("test_"):
+        return Path("tests") / f"test_{package}.py"
+    return Path(package) / file if file.endswith(".py") else Path(file)
+
+
+def _check_name(name: str, kind: str) -> None:
+    if re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) is None or keyword.iskeyword(name):
+        raise PluginError(
+            f"{name!r}: expected a name of up to 40 lower-case letters, digits and underscores "
+            "that begins with a letter, such as sparse_sum"
+        )
+    if name in current_host().names(kind):
+        owner = ", ".join(
+            f"{one.distribution} {one.version}"
+            for one in current_host().providers
+            if (one.kind, one.name) == (kind, name)
+        )
+        raise PluginError(f"{kind}.{name} is provided by {owner} already; take another name")
+    if importlib.util.find_spec(f"saecore_{name}") is not None:
+        raise PluginError(f"a package saecore_{name} is installed already; take another name")

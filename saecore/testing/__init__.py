@@ -1,0 +1,50 @@
+"""The conformance kit: what a plugin's author runs to know that the plugin keeps its contract.
+
+    from saecore.testing import check_architecture
+
+    def test_tied():
+        check_architecture("tied", {"l1_coefficient": 0.1})
+
+The plugin is found as experiments find it: by its entry point, or through
+`use_host(Host(files=[...]))`. Settings are given as in an experiment's table. A check returns
+nothing, or raises `Nonconformance`, an AssertionError that says what to change. Any test runner
+will do; everything runs in seconds on tiny sizes.
+"""
+
+from __future__ import annotations
+
+from saecore.testing.activation import check_activation
+from saecore.testing.architecture import check_architecture
+from saecore.testing.component import Nonconformance, check_component
+from saecore.testing.data import check_dataset
+from saecore.testing.reporting import check_evaluator, check_logger
+from saecore.testing.strategies import check_dead_latents, check_normalizer
+from saecore.testing.training import check_optimizer, check_schedule
+
+__all__ = [
+    "CHECKS",
+    "Nonconformance",
+    "check_activation",
+    "check_architecture",
+    "check_component",
+    "check_dataset",
+    "check_dead_latents",
+    "check_evaluator",
+    "check_logger",
+    "check_normalizer",
+    "check_optimizer",
+    "check_schedule",
+]
+
+CHECKS = {
+    "activation": check_activation,
+    "architecture": check_architecture,
+    "dataset": check_dataset,
+    "dead_latents": check_dead_latents,
+    "evaluator": check_evaluator,
+    "logger": check_logger,
+    "normalizer": check_normalizer,
+    "optimizer": check_optimizer,
+    "schedule": check_schedule,
+}
+"""The check of each kind; `check_component(kind, name)` is what all kinds have in common."""

@@ -1,0 +1,18 @@
+"""Settings in a dataclass."""
+
+from dataclasses import dataclass
+
+from saecore import Component, hookimpl
+
+
+@dataclass
+class Settings:
+    """Not attrs."""
+
+    steps: int = 3
+
+
+@hookimpl
+def saecore_components():
+    """Offer a schedule."""
+    yield Component("schedule", "no_attrs", Settings, lambda config: lambda step, total: 1.0, "one")

@@ -1,0 +1,16 @@
+"""A builder that is neither a function nor the name of one."""
+
+import attrs
+
+from saecore import Component, hookimpl
+
+
+@attrs.frozen
+class Nothing:
+    """No settings."""
+
+
+@hookimpl
+def saecore_components():
+    """Offer a schedule."""
+    yield Component("schedule", "no_builder", Nothing, 1.0, "one")

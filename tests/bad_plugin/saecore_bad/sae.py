@@ -1,0 +1,7 @@
+"""An activation that does not say which latents are active."""
+
+from saecore.activation import Activation
+
+
+class Abstract(Activation):
+    """Implements nothing."""

@@ -1,0 +1,62 @@
+"""Every installed plugin keeps its contract: what is registered later comes under it by itself."""
+
+import pytest
+
+from saecore.plugins import Host
+from saecore.testing import CHECKS, check_component
+
+SETTINGS = {
+    "activation.abstopk": {"k": 4},
+    "activation.batchtopk": {"k": 4},
+    "activation.groupmax": {"k": 4},
+    "activation.topk": {"k": 4},
+    "architecture.abstopk": {"k": 4},
+    "architecture.batchtopk": {"k": 4},
+    "architecture.groupmax": {"k": 4},
+    "architecture.matryoshka_batchtopk": {"k": 4, "matryoshka_widths": [5, 20]},
+    "architecture.topk": {"k": 4},
+    "dataset.text_files": {"paths": ["text"]},
+    "model.huggingface": {"name": "none"},
+    "schedule.exponential": {"start": 2.0},
+    "schedule.linear": {"start": 2.0},
+}
+"""Settings of plugins that cannot do without; by full name."""
+
+THRESHOLD = {"skip": ["inference"]}  # a choice over the batch becomes a threshold
+
+OPTIONS = {
+    "activation.jumprelu": {"straight_through": ["threshold"]},
+    "architecture.batchtopk": THRESHOLD,
+    "architecture.gated": {"straight_through": ["W_dec", "b_dec"]},  # held fixed in its second loss
+    "architecture.jumprelu": {"straight_through": ["activation.threshold"]},
+    "architecture.matryoshka_batchtopk": THRESHOLD,
+}
+"""What else a check needs to know, by full name: the promises that a plugin does not make."""
+
+SLOW = {"logger.mlflow", "dataset.python_corpus"}
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    """Some text to read, in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "text" / f"{name}.txt").write_text(f"words of {name}")
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        pytest.param(one, id=one.full_name, marks=[pytest.mark.slow] * (one.full_name in SLOW))
+        for one in Host().providers
+    ],
+)
+def test_conformance(provider):
+    """The plugin passes the check of its kind."""
+    name = provider.full_name
+    settings = SETTINGS.get(name)
+    if provider.kind in CHECKS:
+        CHECKS[provider.kind](provider.name, settings, **OPTIONS.get(name, {}))
+    else:
+        check_component(provider.kind, provider.name, settings)

@@ -1,10 +1,11 @@
 # make run: set up, then train the example. make test: set up, then run the tests.
+# make docs: write docs/reference and docs/README.md from the code.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint install
+.PHONY: run test lint docs install
 
 run: install
 	$(BIN)/saecore run experiments/topk.toml
@@ -16,6 +17,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
+
+docs: install
+	$(BIN)/python docs/generate.py
 
 # Installs only when pyproject.toml or constraints.txt have another content than at the last time.
 install:

@@ -117,8 +117,16 @@ def read_tokens(experiment: Experiment, backend: ModelBackend, source: str) -> T
         concat=table.concat,
     )
     documents = table.plugin.build(backend.tokenizer)
-    rows = token_rows(documents, backend.tokenizer, backend.vocab_size, packing, table.held_out)
-    if experiment.evaluation.tokens and experiment.evaluator and not len(rows.held_out):
+    evaluated = experiment.evaluation.tokens if experiment.evaluator else 0
+    rows = token_rows(
+        documents,
+        backend.tokenizer,
+        backend.vocab_size,
+        packing,
+        table.held_out,
+        max(1, evaluated // table.context_size) if evaluated else 0,
+    )
+    if evaluated and not len(rows.held_out):
         raise DataError(
             "dataset.held_out: no context of held-out text to evaluate on; raise "
             "dataset.held_out, give more text, or set evaluation.tokens = 0"
@@ -130,7 +138,7 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
     """The stream of activations.
 
     Raises:
-        DataError: the text is shorter than the training.
+        DataError: the text is shorter than the training, as far as its length is known.
     """
     model, table, buffer = experiment.model, experiment.dataset, experiment.buffer
     exclude: tuple[int, ...] = ()
@@ -155,7 +163,7 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
     )
     needed = experiment.training.steps * experiment.training.batch_size
     available = window.rows()
-    if available < needed:
+    if available is not None and available < needed:
         epochs = -(-needed * table.epochs // max(1, available))
         raise DataError(
             f"training.tokens: the text has {available:_} tokens in {table.epochs} epoch(s), "

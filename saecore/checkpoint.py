@@ -6,24 +6,35 @@ file with size and sha256 and ends with a hash of itself. Only safetensors and J
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from saecore.errors import CheckpointError
-from saecore.files import explained, write_bytes, write_json, write_tensors
+from saecore.files import STAGING, explained, sync, write_bytes, write_json, write_tensors
+from saecore.state import join, separate
 
 SCHEMA = 1
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+MAX_MANIFEST = 2**20
+DOOMED = ".del-"
+"""What is being deleted begins with this."""
+REJECTED = "rejected-"
+"""A checkpoint that a resume found damaged begins with this from then on."""
 
 
-def save(directory: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
+def save(
+    directory: Path,
+    step: int,
+    state: Mapping[str, Any],
+    keep: int,
+    record: Mapping[str, Any] | None = None,
+) -> Path:
     """Write `<directory>/step-NNNNNNNN` and delete all but the newest `keep` checkpoints.
 
     Args:
@@ -32,66 +43,119 @@ def save(directory: Path, step: int, state: Mapping[str, Any], keep: int) -> Pat
         state: nested dicts and lists of tensors and plain values; what lies under "optimizer"
             goes into a file of its own.
         keep: how many checkpoints stay.
+        record: what else the manifest shall say, such as versions.
 
     Raises:
         CheckpointError: it cannot be written; earlier checkpoints are untouched.
     """
     final = directory / f"step-{step:08d}"
-    staging = directory / f".tmp-{step:08d}-{os.getpid()}"
+    staging = directory / f"{STAGING}{step:08d}-{os.getpid()}"
     with explained(final):
+        if not directory.exists():
+            directory.mkdir(parents=True)
+            sync(directory.parent)
         shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+        staging.mkdir()
     try:
-        tensors: dict[str, Tensor] = {}
-        plain = _encode(state, "", tensors)
+        plain, tensors = separate(state)
         optimizer = {name: one for name, one in tensors.items() if name.startswith("optimizer/")}
         model = {name: one for name, one in tensors.items() if name not in optimizer}
         write_tensors(staging / "model.safetensors", model)
         write_tensors(staging / "optimizer.safetensors", optimizer)
         write_json(staging / "state.json", {"step": step, "state": plain})
-        write_bytes(staging / "manifest.json", _manifest(staging))
         with explained(final):
-            _sync(staging)
+            manifest = _manifest(staging, {**(record or {}), "step": step})
+            write_bytes(staging / "manifest.json", manifest)
             if final.exists():
-                shutil.rmtree(final)
+                _discard(final)
             os.rename(staging, final)
-            _sync(directory)
+            sync(directory)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    _prune(directory, keep)
+    for old in checkpoints(directory)[:-keep]:
+        with explained(old, "deleted"):
+            _discard(old)
     return final
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, experiment: str | None = None) -> dict[str, Any]:
     """Read the state of a checkpoint after checking every file against the manifest.
 
+    Args:
+        path: the checkpoint's directory.
+        experiment: the hash of the experiment that it must belong to; default: any.
+
     Raises:
-        CheckpointError: a file is missing, has changed, or is not listed.
+        CheckpointError: a file is missing, has changed, is not listed, or belongs elsewhere.
     """
-    from safetensors.torch import load as parse
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     try:
-        files = _checked(path)
-        tensors = {**parse(files["model.safetensors"]), **parse(files["optimizer.safetensors"])}
-        state: dict[str, Any] = _decode(json.loads(files["state.json"])["state"], tensors)
+        manifest = _checked(path)
+        if experiment is not None and manifest.get("experiment") != experiment:
+            raise CheckpointError(f"{path}: belongs to another experiment")
+        tensors = {
+            **load_file(path / "model.safetensors"),
+            **load_file(path / "optimizer.safetensors"),
+        }
+        plain = json.loads((path / "state.json").read_bytes())["state"]
+        state: dict[str, Any] = join(plain, tensors)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+        name = error.filename or path
+        raise CheckpointError(f"{name}: cannot be read: {error.strerror}") from error
+    except (
+        ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError
+    ) as error:  # fmt: skip
         raise CheckpointError(f"{path}: not a checkpoint: {error}") from error
     return state
 
 
 def checkpoints(directory: Path) -> list[Path]:
     """The checkpoints of a run, oldest first; not checked."""
-    return sorted(directory.glob("step-*"))
+    found = (one for one in directory.glob("step-*") if one.name.removeprefix("step-").isdecimal())
+    return sorted(found, key=step_of)
 
 
-def _manifest(directory: Path) -> bytes:
-    files = {}
-    for name in FILES:
-        data = (directory / name).read_bytes()
-        files[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    body = {"schema": SCHEMA, "files": files}
+def step_of(path: Path) -> int:
+    """Completed steps, from a checkpoint's name."""
+    return int(path.name.removeprefix("step-"))
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint so that it is no longer among those of the run."""
+    aside = path.parent / f"{REJECTED}{path.name}"
+    with explained(path, "renamed"):
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(path, aside)
+    return aside
+
+
+def clean(directory: Path) -> None:
+    """Delete what a killed process left half-written or half-deleted in a run's directory."""
+    for place in (directory, *(one for one in directory.glob("*") if one.is_dir())):
+        for one in [*place.glob(f"{STAGING}*"), *place.glob(f"{DOOMED}*")]:
+            if one.is_dir():
+                shutil.rmtree(one, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    one.unlink()
+
+
+def _discard(path: Path) -> None:
+    """Delete a checkpoint, renamed first so that none is seen half-deleted."""
+    doomed = path.parent / f"{DOOMED}{path.name}-{os.getpid()}"
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.rename(path, doomed)
+    shutil.rmtree(doomed)
+
+
+def _manifest(directory: Path, record: Mapping[str, Any]) -> bytes:
+    files = {
+        name: {"size": (directory / name).stat().st_size, "sha256": _sha256(directory / name)}
+        for name in FILES
+    }
+    body = {**record, "schema": SCHEMA, "files": files}
     return _canonical({**body, "sha256": hashlib.sha256(_canonical(body)).hexdigest()})
 
 
@@ -99,63 +163,37 @@ def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _checked(path: Path) -> dict[str, bytes]:
-    raw = (path / "manifest.json").read_bytes()
-    manifest = json.loads(raw)
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    """The manifest, after every file in the directory agrees with it."""
+    file = path / "manifest.json"
+    if file.stat().st_size > MAX_MANIFEST:
+        raise CheckpointError(f"{file}: larger than {MAX_MANIFEST:_} bytes; not a manifest")
+    raw = file.read_bytes()
+    manifest: dict[str, Any] = json.loads(raw)
     body = {key: value for key, value in manifest.items() if key != "sha256"}
     if raw != _canonical(manifest) or manifest["sha256"] != (
         hashlib.sha256(_canonical(body)).hexdigest()
     ):
-        raise CheckpointError(f"{path / 'manifest.json'}: has changed since it was written")
+        raise CheckpointError(f"{file}: has changed since it was written")
     if manifest["schema"] != SCHEMA or set(manifest["files"]) != set(FILES):
         raise CheckpointError(f"{path}: written by another version (schema {manifest['schema']})")
-    files = {}
+    if path.name != f"step-{manifest['step']:08d}":
+        raise CheckpointError(f"{path}: holds step {manifest['step']}; it has been renamed")
+    surplus = sorted(set(_names(path)) - {*FILES, "manifest.json"})
+    if surplus:
+        raise CheckpointError(f"{path / surplus[0]}: not listed in the manifest")
     for name, entry in manifest["files"].items():
-        data = (path / name).read_bytes()
-        if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise CheckpointError(f"{path / name}: has changed since it was written")
-        files[name] = data
-    return files
+        one = path / name
+        if one.stat().st_size != entry["size"] or _sha256(one) != entry["sha256"]:
+            raise CheckpointError(f"{one}: has changed since it was written")
+    return manifest
 
 
-def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """Plain JSON; tensors are moved to `tensors` and named, keys that are ints are marked."""
-    if isinstance(value, Tensor):
-        tensors[path] = value.detach().clone()
-        return {"tensor": path}
-    if isinstance(value, Mapping):
-        items = []
-        for key, one in value.items():
-            here = f"{path}/{key}" if path else str(key)
-            items.append([key, _encode(one, here, tensors)])
-        return {"items": items}
-    if isinstance(value, list | tuple):
-        return [_encode(one, f"{path}/{i}", tensors) for i, one in enumerate(value)]
-    return value
-
-
-def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(value, dict):
-        if "tensor" in value:
-            return tensors[value["tensor"]]
-        return {key: _decode(one, tensors) for key, one in value["items"]}
-    if isinstance(value, list):
-        return [_decode(one, tensors) for one in value]
-    return value
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _prune(directory: Path, keep: int) -> None:
-    """Delete old checkpoints, each renamed first so that none is seen half-deleted."""
-    for old in checkpoints(directory)[:-keep]:
-        doomed = directory / f".del-{old.name}-{os.getpid()}"
-        with explained(old, "deleted"):
-            os.rename(old, doomed)
-            shutil.rmtree(doomed)
+def _names(path: Path) -> Iterator[str]:
+    """Names in a checkpoint, without those that file systems and desktops add."""
+    return (one.name for one in path.iterdir() if not one.name.startswith("."))

@@ -15,7 +15,7 @@ KINDS: dict[str, str] = {
     "activation": "(config, shape) -> Activation: selects Codes from pre-activations",
     "architecture": "(config, shape) -> SAE",
     "command": "() -> click command",
-    "dataset": "(config, tokenizer) -> Documents",
+    "dataset": "(config, tokenizer) -> Documents or DocumentStream",
     "dead_latents": "(config) -> DeadLatents strategy",
     "evaluator": "(config) -> (sae, backend, tokens) -> Figures",
     "logger": "(config, run_dir) -> Logger",

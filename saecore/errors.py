@@ -48,6 +48,10 @@ class ReleaseError(SaecoreError):
     """A saved SAE cannot be read, or its files contradict each other."""
 
 
+class ResourceError(SaecoreError):
+    """The experiment needs more memory than this machine has."""
+
+
 class NumericsError(SaecoreError):
     """A loss, gradient or weight is not finite."""
 

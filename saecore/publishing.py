@@ -28,7 +28,7 @@ def published(
     model, data, table = experiment.model, experiment.dataset, experiment.sae
     details = reference_details(trainer.sae, table.init.decoder_norm, trainer.dead_latents)
     metadata = {
-        "dataset_path": data.plugin.name,
+        "dataset_path": rows.identity.get("name", data.plugin.name),
         "hook_name": model.read_hooks[0],
         "model_name": backend.name,
         "model_class_name": type(getattr(backend, "model", backend)).__name__,

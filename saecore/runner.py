@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import secrets
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import torch
 
+from saecore import __version__
 from saecore.assembly import (
     make_sae,
     make_trainer,
@@ -20,19 +24,36 @@ from saecore.assembly import (
     sizes,
 )
 from saecore.backend import ModelBackend
-from saecore.checkpoint import save
+from saecore.checkpoint import checkpoints, step_of
 from saecore.config.experiment import Experiment
 from saecore.config.explain import chosen, flatten, to_tables
 from saecore.data.tokens import TokenRows
-from saecore.errors import NumericsError
+from saecore.errors import CheckpointError
 from saecore.evaluation import evaluate
-from saecore.files import explained, write_json
+from saecore.files import explained, sync, write_json
+from saecore.lock import locked
+from saecore.plan import make_plan, refuse_if_too_big
 from saecore.plugins import Host, current_host, versions
 from saecore.publishing import published
+from saecore.resume import (
+    RECORD,
+    RESULT,
+    Saved,
+    check_growth,
+    check_same,
+    check_same_data,
+    find,
+    fingerprint,
+    newest,
+    read_record,
+    recorded,
+)
 from saecore.sae import SAE
 from saecore.sae_config import DTYPES
+from saecore.signals import Interrupted, Signals
 from saecore.tracking import Loggers, MetricsFile, RunInfo
 from saecore.trainer import Trainer
+from saecore.training import Training, check_finite
 from saecore.trust import remote_code
 
 
@@ -50,6 +71,8 @@ class RunResult:
     """The last line of metrics."""
     seconds: float
     """Wall time of training."""
+    before: bool = False
+    """Whether it was finished before: a resume that had nothing to do."""
 
 
 def run(
@@ -57,6 +80,8 @@ def run(
     host: Host | None = None,
     source: str = "experiment",
     trust_remote_code: bool = False,
+    *,
+    resume: Literal[True] | str | Path | None = None,
 ) -> RunResult:
     """Train, evaluate and save.
 
@@ -65,31 +90,70 @@ def run(
         host: the plugins to use; default: all that are installed.
         source: where the experiment comes from, for error messages.
         trust_remote_code: let Python code that comes with the model run.
+        resume: go on with a run that was stopped: True for the newest unfinished one of the
+            experiment's name (a new one where there is none), or a run's directory or id.
 
     Raises:
         SaecoreError: the experiment cannot be run; nothing that was there before is changed.
+        Interrupted: SIGINT or SIGTERM came; the run can be resumed.
     """
     host = host or current_host()
-    parent = _writable(Path(experiment.output) / experiment.name)
-    device = pick_device(experiment.model.device, source)
-    with remote_code(trust_remote_code):
-        model = experiment.model
-        backend: ModelBackend = model.plugin.build(device, DTYPES[model.dtype])
-    d_in, d_out = sizes(experiment, backend, source)
-    rows = read_tokens(experiment, backend, source)
-    window = make_window(experiment, backend, rows)
-    sae = make_sae(experiment, backend, d_in, d_out, device, source)
-    trainer = make_trainer(experiment, sae, window, source)
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(Signals())
+        parent = _writable(Path(experiment.output) / experiment.name)
+        directory = find(experiment, resume) if resume else None
+        old = experiment
+        if resume and directory is None:
+            print(f"no run of {parent} to resume; beginning one", flush=True)
+        if directory is not None:
+            stack.enter_context(locked(directory))
+            old = recorded(read_record(directory), directory, host)
+            check_same(old, experiment, directory)
+            if (directory / RESULT).exists() and old.training.steps == experiment.training.steps:
+                return _finished(directory, experiment)
 
-    info = _start(experiment, parent, backend, rows, host)
-    loggers = _loggers(experiment, info, host)
-    metrics = MetricsFile(info.directory / "metrics.jsonl")
-    try:
-        loggers.call("start", info)
-        return _train(experiment, trainer, backend, rows, info, loggers, metrics)
-    finally:
-        metrics.close()
-        loggers.call("close")
+        device = pick_device(experiment.model.device, source)
+        with remote_code(trust_remote_code):
+            model = experiment.model
+            backend: ModelBackend = model.plugin.build(device, DTYPES[model.dtype])
+        d_in, d_out = sizes(experiment, backend, source)
+        refuse_if_too_big(make_plan(experiment, backend, d_in, d_out, device))
+        rows = read_tokens(experiment, backend, source)
+        window = make_window(experiment, backend, rows)
+        sae = make_sae(experiment, backend, d_in, d_out, device, source)
+        trainer = make_trainer(experiment, sae, window, source)
+
+        record = {
+            "experiment": to_tables(experiment),
+            "model": dict(backend.identity),
+            "dataset": rows.identity,
+            "corpus": rows.corpus,
+            "tokens_key": rows.key,
+            "torch": torch.__version__,
+            "device": str(device),
+            "plugins": versions(host.provider(one.kind, one.name) for one in chosen(experiment)),
+        }
+        saved: Saved | None = None
+        if directory is None:
+            directory = _create(parent)
+            stack.enter_context(locked(directory))
+        else:
+            for line in check_same_data(read_record(directory), record, directory):
+                print(f"warning: {line}: bits may differ from here on", file=sys.stderr)
+            saved = newest(directory, fingerprint(experiment))
+            if saved is not None:
+                trainer.load_state_dict(saved.state)
+                check_growth(trainer, old, experiment, directory)
+            (directory / RESULT).unlink(missing_ok=True)
+        write_json(directory / RECORD, record)
+        try:
+            return _train(
+                experiment, trainer, backend, rows, host, directory, record, saved, signals
+            )
+        except Interrupted as stop:
+            done = checkpoints(directory / "checkpoints")
+            stop.directory, stop.step = directory, step_of(done[-1]) if done else None
+            raise
 
 
 def _train(
@@ -97,11 +161,13 @@ def _train(
     trainer: Trainer,
     backend: ModelBackend,
     rows: TokenRows,
-    info: RunInfo,
-    loggers: Loggers,
-    metrics: MetricsFile,
+    host: Host,
+    directory: Path,
+    record: Mapping[str, Any],
+    saved: Saved | None,
+    signals: Signals,
 ) -> RunResult:
-    training, table = experiment.training, experiment.evaluation
+    table = experiment.evaluation
     evaluators = {one.name: one.build() for one in experiment.evaluator} if table.tokens else {}
     contexts = max(1, table.tokens // experiment.dataset.context_size)
     held_out = torch.from_numpy(rows.held_out[:contexts].astype("int64"))
@@ -109,57 +175,76 @@ def _train(
     def figures_of(sae: SAE) -> dict[str, dict[str, Any]]:
         return evaluate(sae, backend, held_out, evaluators)
 
-    def log(values: dict[str, float]) -> None:
-        metrics.write(trainer.completed, trainer.tokens, values)
-        loggers.call("scalars", trainer.completed, values)
+    def during(values: Mapping[str, float]) -> dict[str, float]:
+        return _flat(figures_of(published(experiment, trainer, values, rows, backend)))
 
-    trainer.prepare()
-    began = last = time.monotonic()
-    logged = trainer.completed
-    evaluated = 0
-    values: dict[str, float] = {}
-    paused = 0.0
-    while trainer.completed < training.steps:
-        trainer.step()
-        final = trainer.completed == training.steps
-        if trainer.completed % training.log_every_steps == 0 or final:
-            now = time.monotonic()
-            values = trainer.read_metrics()
-            tokens = (trainer.completed - logged) * training.batch_size
-            values["performance/tokens_per_second"] = tokens / max(1e-9, now - last)
-            last, logged = now, trainer.completed
-            log(values)
-        checkpoint = training.checkpoint
-        if checkpoint.every_steps and (trainer.completed % checkpoint.every_steps == 0 or final):
-            save(
-                info.directory / "checkpoints",
-                trainer.completed,
-                trainer.state_dict(),
-                checkpoint.keep,
-            )
-        every = table.every_tokens
-        if every and not final and evaluators and trainer.tokens // every > evaluated:
-            evaluated = trainer.tokens // every
-            start = time.monotonic()
-            log(_flat(figures_of(published(experiment, trainer, values, rows, backend))))
-            last += time.monotonic() - start
-            paused += time.monotonic() - start
-    seconds = time.monotonic() - began - paused
-
-    sae = published(experiment, trainer, values, rows, backend)
-    _check_finite(sae)
-    sae.save_model(info.directory / "sae", trainer.latents.sparsity())
-    evaluation = figures_of(sae)
-    log(_flat(evaluation))
-    summary = {
-        "tokens": trainer.tokens,
-        "seconds": round(seconds, 3),
-        "tokens_per_second": round(trainer.tokens / max(1e-9, seconds), 1),
+    info = RunInfo(
+        experiment.name,
+        directory.name,
+        directory,
+        dict(flatten(to_tables(experiment))),
+        experiment.training.steps,
+        experiment.training.batch_size,
+        trainer.completed,
+    )
+    metrics = MetricsFile(directory / "metrics.jsonl", saved.metrics_length if saved else 0)
+    loggers = _loggers(experiment, info, host)
+    manifest = {
+        "experiment": fingerprint(experiment),
+        "versions": {"saecore": __version__, "torch": torch.__version__, **record["plugins"]},
     }
-    write_json(info.directory / "evaluation.json", {"training": summary, "figures": evaluation})
-    for name in ("sae", "experiment.json", "evaluation.json"):
-        loggers.call("artifact", info.directory / name)
-    return RunResult(info.directory, sae, evaluation, values, seconds)
+    training = Training(
+        experiment,
+        trainer,
+        directory,
+        manifest,
+        metrics,
+        loggers,
+        signals,
+        during if evaluators else None,
+    )
+    try:
+        loggers.call("start", info)
+        if saved is None:
+            trainer.prepare()
+        else:
+            training.restore(saved)
+        with signals.deferred():
+            training.run()
+
+        sae = published(experiment, trainer, training.figures, rows, backend)
+        check_finite(sae, "after training")
+        sae.save_model(directory / "sae", trainer.latents.sparsity())
+        evaluation = figures_of(sae)
+        training.log(_flat(evaluation))
+        summary = {
+            "tokens": trainer.tokens,
+            "seconds": round(training.seconds, 3),
+            "tokens_per_second": round(trainer.tokens / max(1e-9, training.seconds), 1),
+        }
+        write_json(directory / RESULT, {"training": summary, "figures": evaluation})
+        for name in ("sae", RECORD, RESULT):
+            loggers.call("artifact", directory / name)
+        return RunResult(directory, sae, evaluation, training.figures, training.seconds)
+    finally:
+        metrics.close()
+        loggers.call("close")
+
+
+def _finished(directory: Path, experiment: Experiment) -> RunResult:
+    """The result of a run that had ended before."""
+    try:
+        result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
+        seconds, evaluation = float(result["training"]["seconds"]), result["figures"]
+        lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        figures = [one for line in lines if "metrics/l0" in (one := json.loads(line))]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(
+            f"{directory}: it has ended, but its results cannot be read: {error}; "
+            f"`saecore verify {directory}` says what is damaged"
+        ) from error
+    sae = SAE.load_from_disk(directory / "sae")
+    return RunResult(directory, sae, evaluation, figures[-1] if figures else {}, seconds, True)
 
 
 def _writable(directory: Path) -> Path:
@@ -172,31 +257,17 @@ def _writable(directory: Path) -> Path:
     return directory
 
 
-def _start(
-    experiment: Experiment, parent: Path, backend: ModelBackend, rows: TokenRows, host: Host
-) -> RunInfo:
-    """Make the run's directory and experiment.json."""
-    tables = to_tables(experiment)
+def _create(parent: Path) -> Path:
+    """Make a new run's directory."""
     with explained(parent):
         while True:
-            run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-            directory = parent / run_id
+            directory = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
             try:
                 directory.mkdir()
-                break
             except FileExistsError:
                 continue
-    record = {
-        "experiment": tables,
-        "model": dict(backend.identity),
-        "corpus": rows.corpus,
-        "tokens_key": rows.key,
-        "torch": torch.__version__,
-        "plugins": versions(host.provider(one.kind, one.name) for one in chosen(experiment)),
-    }
-    write_json(directory / "experiment.json", record)
-    t = experiment.training
-    return RunInfo(experiment.name, run_id, directory, dict(flatten(tables)), t.steps, t.batch_size)
+            sync(parent)
+            return directory
 
 
 def _loggers(experiment: Experiment, info: RunInfo, host: Host) -> Loggers:
@@ -206,15 +277,6 @@ def _loggers(experiment: Experiment, info: RunInfo, host: Host) -> Loggers:
     if all(one.name != "console" for one in listed) and "console" in host.names("logger"):
         listed.append(structure_choice("logger", "console", host))
     return Loggers([(one.name, one.build(info.directory)) for one in listed])
-
-
-def _check_finite(sae: SAE) -> None:
-    for name, tensor in sae.state_dict().items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise NumericsError(
-                f"{name} has values that are not finite after training; nothing was saved. "
-                "Lower training.lr or check the activations"
-            )
 
 
 def _flat(evaluation: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, BinaryIO, Protocol
 
 import attrs
 
@@ -30,6 +31,8 @@ class RunInfo:
     """Optimizer steps in all."""
     batch_size: int
     """Tokens per step."""
+    resumed_at: int = 0
+    """Steps completed before this process; their figures stand in metrics.jsonl."""
 
 
 class Logger(Protocol):
@@ -53,18 +56,35 @@ class Logger(Protocol):
 
 
 class MetricsFile:
-    """metrics.jsonl: one line of figures per log interval or evaluation."""
+    """metrics.jsonl: one line of figures per log interval or evaluation.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        length: bytes that are kept of what is there; a resumed run writes the rest again.
+    """
+
+    def __init__(self, path: Path, length: int = 0) -> None:
         with explained(path):
-            self._file: TextIO = path.open("a", encoding="utf-8")
+            self._file: BinaryIO = path.open("ab")
+            if self._file.tell() < length:
+                missing = length - self._file.tell()
+                print(f"warning: {path}: {missing} bytes are missing at the end", file=sys.stderr)
+            else:
+                self._file.truncate(length)
 
     def write(self, step: int, tokens: int, values: Mapping[str, float]) -> None:
         """Append a line; numbers that are not finite become null."""
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        line = json.dumps({"step": step, "tokens": tokens, **finite}) + "\n"
         with explained(Path(self._file.name)):
-            self._file.write(json.dumps({"step": step, "tokens": tokens, **finite}) + "\n")
+            self._file.write(line.encode())
             self._file.flush()
+
+    def sync(self) -> int:
+        """Make what was written survive a power cut; returns the file's length in bytes."""
+        with explained(Path(self._file.name)):
+            os.fsync(self._file.fileno())
+            return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Close the file."""

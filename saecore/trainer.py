@@ -76,7 +76,8 @@ class Trainer:
         """One optimizer step on the next batch.
 
         Raises:
-            NumericsError: a loss or gradient is not finite and `bad_numbers` is "stop".
+            NumericsError: an activation, loss or gradient is not finite and `bad_numbers` is
+                "stop", or a weight was not finite before the step.
             DataError: the stream has ended.
         """
         s = self.settings
@@ -87,13 +88,15 @@ class Trainer:
         self.optimizer.zero_grad()
         dead = self.latents.dead(self.dead_after)
         fired = torch.zeros_like(self.latents.since_fired)
+        loss = torch.zeros((), device=dead.device)
         for part in batch.split(s.accumulate):
-            fired += self._backward(*self._prepared(part, dead))
+            counts, total = self._backward(*self._prepared(part, dead))
+            fired, loss = fired + counts, loss + total
         norm = self._clip()
         self.latents.add(fired, len(batch))
         if self.l0_control is not None:
             self.l0_control.update(fired.sum() / len(batch))
-        if self._finite(norm):
+        if self._finite(batch, loss, norm):
             if s.unit_decoder:
                 remove_parallel(self.sae.W_dec)
             self.optimizer.step()
@@ -135,8 +138,8 @@ class Trainer:
             values[name] = values[name] * self.l0_control.multiplier
         return values
 
-    def _backward(self, part: Batch, context: StepContext) -> Tensor:
-        """Losses and gradients of (a part of) the batch; returns firing counts `[d_sae]`."""
+    def _backward(self, part: Batch, context: StepContext) -> tuple[Tensor, Tensor]:
+        """Losses and gradients of (a part of) the batch; returns firing counts `[d_sae]`, loss."""
         s, dead = self.settings, context.dead
         with torch.autocast(dead.device.type, dtype=torch.bfloat16, enabled=s.autocast):
             output = self.sae.training_step(part, context)
@@ -147,7 +150,7 @@ class Trainer:
         fired = output.codes.firing_counts()
         restored = context.restored(output.reconstruction)
         self.window.add_output(output, context.targets, restored, fired)
-        return fired
+        return fired, output.total.detach()
 
     def _clip(self) -> Tensor:
         """Scale the gradients down to the largest norm allowed; returns the norm before."""
@@ -166,13 +169,33 @@ class Trainer:
                 grad.mul_(factor.to(grad.dtype))
         return norm
 
-    def _finite(self, norm: Tensor) -> bool:
-        if bool(torch.isfinite(norm)):
+    def _finite(self, batch: Batch, loss: Tensor, norm: Tensor) -> bool:
+        """Whether the step may be taken; all is seen in one transfer from the device.
+
+        Inputs and weights are looked at themselves: a NaN in a latent that is not selected, or in
+        an input that a selection passes over, reaches neither loss nor gradient.
+        """
+        # A sum is not finite when one of its terms is not.
+        weights = [one.detach().sum(dtype=torch.float32) for one in self.sae.parameters()]
+        seen = {
+            "an activation": batch.inputs.sum(dtype=torch.float32),
+            "a loss": loss,
+            "a gradient": norm,
+            "a weight": torch.stack(weights).sum(),
+        }
+        numbers = torch.stack([one.float() for one in seen.values()])
+        finite = dict(zip(seen, torch.isfinite(numbers).tolist(), strict=True))
+        bad = next((name for name, good in finite.items() if not good), None)
+        if bad is None:
             return True
+        if not finite["a weight"]:
+            raise NumericsError(
+                f"step {self.completed}: a weight is not finite; lower training.lr and begin again"
+            )
         if self.settings.bad_numbers == "stop":
             raise NumericsError(
-                f"step {self.completed}: a loss or gradient is not finite; the weights are those "
-                "of the step before. Lower training.lr, check the activations, or set "
+                f"step {self.completed}: {bad} is not finite; the weights are those of the step "
+                "before. Lower training.lr, check the activations, or set "
                 'training.bad_numbers = "skip"'
             )
         self.skipped += 1

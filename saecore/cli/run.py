@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,9 @@ import click
 
 if TYPE_CHECKING:
     from saecore.runner import RunResult
+
+NEWEST = ""
+"""What --resume without a value stands for."""
 
 
 @click.command("run")
@@ -25,10 +30,26 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Run the Python code that comes with the model, if it has any.",
 )
-def command(file: Path, settings: tuple[str, ...], trust_remote_code: bool) -> None:
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=NEWEST,
+    metavar="[RUN]",
+    help="Go on with a run that was stopped: RUN is its directory or id; without it, the newest "
+    "unfinished run of the experiment's name.",
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    file: Path,
+    settings: tuple[str, ...],
+    trust_remote_code: bool,
+    resume: str | None,
+) -> None:
     """Train an SAE as FILE says, evaluate it on held-out text and save it.
 
-    FILE is a TOML experiment file, or the experiment.json of a run to repeat.
+    FILE is a TOML experiment file, or the experiment.json of a run to repeat. SIGINT (Ctrl-C) and
+    SIGTERM finish the step, save, and exit with 130 or 143; a second one stops at once.
     """
     from saecore.config import load_experiment
     from saecore.config.explain import chosen
@@ -51,9 +72,41 @@ def command(file: Path, settings: tuple[str, ...], trust_remote_code: bool) -> N
         f"{', '.join(experiment.model.read_hooks)}, {t.steps} steps of {t.batch_size} tokens; "
         "reading model and text"
     )
-    from saecore.runner import run
+    try:
+        from saecore.runner import run
 
-    _report(run(experiment, host, layers.source, trust_remote_code))
+        result = run(
+            experiment,
+            host,
+            layers.source,
+            trust_remote_code,
+            resume=True if resume == NEWEST else resume,
+        )
+    except KeyboardInterrupt as stop:
+        click.echo(_stopped(stop, ctx, file, settings), err=True)
+        ctx.exit(128 + getattr(stop, "number", signal.SIGINT))
+    if result.before:
+        click.echo(f"{result.directory} is finished; nothing to resume")
+    _report(result)
+
+
+def _stopped(
+    stop: KeyboardInterrupt, ctx: click.Context, file: Path, settings: tuple[str, ...]
+) -> str:
+    """What was saved, and the command that goes on."""
+    from saecore.signals import Interrupted
+
+    if not isinstance(stop, Interrupted) or stop.directory is None:
+        return "stopped before the first step; nothing to resume"
+    words = ["saecore"]
+    if ctx.parent is not None:
+        words += [word for one in ctx.parent.params["block"] for word in ("--block", one)]
+        words += [word for one in ctx.parent.params["files"] for word in ("--plugin", str(one))]
+    words += ["run", str(file), *(word for one in settings for word in ("--set", one))]
+    words += ["--trust-remote-code"] if ctx.params["trust_remote_code"] else []
+    words += ["--resume", str(stop.directory)]
+    done = "no checkpoint yet" if stop.step is None else f"saved at step {stop.step}"
+    return f"{stop}; {done}; go on with:\n  {shlex.join(words)}"
 
 
 def _report(result: RunResult) -> None:

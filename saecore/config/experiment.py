@@ -164,10 +164,15 @@ class SAETable:
 
 @attrs.frozen
 class CheckpointTable:
-    """When the state of a run is written to disk."""
+    """When the state of a run is written to disk; one is always written at the end."""
 
+    every_minutes: float = attrs.field(default=10.0, validator=at_least(0))
+    """Minutes between two checkpoints; 0 counts none, and without the keys below none is written
+    but when a signal stops the run."""
     every_steps: int | None = attrs.field(default=None, validator=at_least(1))
-    """Steps between two checkpoints, with one more at the end; default: none are written."""
+    """Steps between two checkpoints, besides those that every_minutes gives."""
+    count: int | None = attrs.field(default=None, validator=at_least(1))
+    """Checkpoints spread evenly over the run, the last at its end; raise keep to have them all."""
     keep: int = attrs.field(default=2, validator=at_least(2))
     """How many of the newest checkpoints stay on disk."""
 

@@ -1,6 +1,6 @@
 """The two-fill window: activations of a language model, mixed, as one resumable stream.
 
-Fill n is a fixed range of contexts (in the order of a permutation of the epoch). Its rows are
+Fill n is a fixed range of contexts (in the order that they have in their epoch). Its rows are
 divided at random: one half is served together with the second half of fill n−1, the other half
 with fill n+1. So every row is served exactly once, mixed over two fills, and the stream is a
 function of the position alone: resuming at a position runs two fills again, and nothing is saved.
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saecore.backend import ModelBackend
+from saecore.data.contexts import ArrayContexts, Contexts
 from saecore.errors import DataError
 from saecore.randomness import generator
 from saecore.step import Batch
@@ -53,21 +54,21 @@ class Window:
 
     Args:
         backend: the language model.
-        contexts: token rows `[n, context_size]`.
+        contexts: rows of tokens; an array `[n, context_size]` is permuted as a whole.
         settings: what is read, and how it is mixed.
     """
 
     def __init__(
-        self, backend: ModelBackend, contexts: NDArray[Any], settings: WindowSettings
+        self, backend: ModelBackend, contexts: Contexts | NDArray[Any], settings: WindowSettings
     ) -> None:
-        self.backend, self.contexts, self.settings = backend, contexts, settings
-        self._per_fill: int = max(1, settings.fill_tokens // int(contexts.shape[1]))
-        self._fills: int = -(-len(contexts) * settings.epochs // self._per_fill)
+        self.backend, self.settings = backend, settings
+        array = isinstance(contexts, np.ndarray)
+        self.contexts: Contexts = ArrayContexts(contexts) if array else contexts  # type: ignore[arg-type, assignment]
+        self._per_fill: int = max(1, settings.fill_tokens // self.contexts.context_size)
         self._position = 0
         self._served: Rows | None = None
         self._serve = -1
         self._begin = 0  # position at which the present serve begins
-        self._order: Callable[[int], Tensor] = lru_cache(maxsize=2)(self._epoch_order)
         self._fill: Callable[[int], Rows] = lru_cache(maxsize=2)(self._run_fill)
         self._kept: Callable[[int], int] = lru_cache(maxsize=None)(self._kept_count)
 
@@ -76,16 +77,11 @@ class Window:
         """Rows given out so far."""
         return self._position
 
-    @property
-    def fills(self) -> int:
-        """Number of fills in all epochs."""
-        return self._fills
-
     def seek(self, position: int) -> None:
         """Go on from a position; the fills it needs are run again when they are needed."""
         self._position = position
         begin, serve = 0, 0
-        while serve < self._fills and begin + self._served_count(serve) <= position:
+        while self._size(serve) and begin + self._served_count(serve) <= position:
             begin += self._served_count(serve)
             serve += 1
         self._begin, self._serve, self._served = begin, serve, None
@@ -101,7 +97,7 @@ class Window:
         if self._serve < 0:
             self.seek(self._position)
         while missing:
-            if self._serve > self._fills:
+            if self._serve and not self._size(self._serve - 1):
                 raise DataError(self._ended())
             if self._served is None:
                 self._served = self._mix(self._serve)
@@ -115,9 +111,12 @@ class Window:
                 self._serve, self._served = self._serve + 1, None
         return self._batch(Rows.join(parts))
 
-    def rows(self) -> int:
-        """Rows in the whole stream."""
-        return sum(self._kept(n) for n in range(self._fills))
+    def rows(self) -> int | None:
+        """Rows in the whole stream; None while the text has not been read to its end."""
+        if self.contexts.total is None:
+            return None
+        fills = -(-self.contexts.total * self.settings.epochs // self._per_fill)
+        return sum(self._kept(n) for n in range(fills))
 
     def _ended(self) -> str:
         total, epochs = self.rows(), self.settings.epochs
@@ -129,9 +128,16 @@ class Window:
 
     # -- fills -----------------------------------------------------------------------------
 
+    def _size(self, n: int) -> int:
+        """Contexts in fill n; none after the last one."""
+        end = (n + 1) * self._per_fill
+        # Below `end` the count is that of the whole text, and only then there are epochs after.
+        total = self.contexts.count(end) * self.settings.epochs
+        return max(0, min(end, total) - n * self._per_fill)
+
     def _served_count(self, serve: int) -> int:
         """Rows of a serve: half of its fill and the other half of the fill before."""
-        first = self._kept(serve) // 2 if serve < self._fills else 0
+        first = self._kept(serve) // 2
         before = self._kept(serve - 1) if serve else 0
         return first + before - before // 2
 
@@ -139,7 +145,7 @@ class Window:
         """The rows of a serve in their order."""
         seed, parts = self.settings.seed, []
         for n, late in ((serve - 1, True), (serve, False)):
-            if 0 <= n < self._fills:
+            if n >= 0 and self._size(n):
                 rows = self._fill(n)
                 order = torch.randperm(len(rows), generator=generator(seed, "split", n))
                 half = len(rows) // 2
@@ -149,21 +155,17 @@ class Window:
         )
         return Rows.gathered(parts, mixed)
 
-    def _epoch_order(self, epoch: int) -> Tensor:
-        return torch.randperm(
-            len(self.contexts), generator=generator(self.settings.seed, "order", epoch)
-        )
-
     def _tokens(self, n: int) -> Tensor:
         """Contexts of fill n `[contexts, context_size]`."""
-        total = len(self.contexts) * self.settings.epochs
-        numbers = np.arange(n * self._per_fill, min((n + 1) * self._per_fill, total))
-        epochs, inside = np.divmod(numbers, len(self.contexts))
-        rows = [
-            self.contexts[self._order(int(epoch)).numpy()[inside[epochs == epoch]]]
-            for epoch in np.unique(epochs)
-        ]
-        return torch.from_numpy(np.concatenate(rows).astype(np.int64))
+        at, end = n * self._per_fill, n * self._per_fill + self._size(n)
+        length = self.contexts.count(end)  # of an epoch, unless the fill ends before
+        parts = []
+        while at < end:
+            epoch, start = divmod(at, length)
+            stop = min(length, start + end - at)
+            parts.append(self.contexts.read(epoch, start, stop, self.settings.seed))
+            at += stop - start
+        return torch.from_numpy(np.concatenate(parts).astype(np.int64))
 
     def _keep(self, tokens: Tensor) -> Tensor:
         """Which tokens' activations are used, bool, as `tokens`."""
@@ -178,10 +180,9 @@ class Window:
 
     def _kept_count(self, n: int) -> int:
         s = self.settings
-        if s.positions is None and not s.exclude:
-            total = len(self.contexts) * s.epochs
-            contexts = min((n + 1) * self._per_fill, total) - n * self._per_fill
-            return contexts * int(self.contexts.shape[1])
+        size = self._size(n)
+        if not size or (s.positions is None and not s.exclude):
+            return size * self.contexts.context_size
         return int(self._keep(self._tokens(n)).sum())
 
     def _run_fill(self, n: int) -> Rows:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
 
 @attrs.frozen
 class Document:
-    """One text with a name that stays the same from run to run."""
+    """One text, or its tokens, with a name that stays the same from run to run."""
 
     name: str
-    text: str
+    text: str = ""
+    tokens: Sequence[int] | None = None
+    """Token ids, if the document comes tokenised; the text is not read then."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to tokenise."""
+        return not (self.text if self.tokens is None else len(self.tokens))
 
 
 class Documents(Protocol):
-    """What a dataset component gives: texts in a fixed order.
+    """What a dataset component gives: documents in a fixed order.
 
-    `len(documents)` is their number; `fingerprint` is a hash of everything that decides them.
+    `len(documents)` is their number; `fingerprint` is a hash of everything that decides them. An
+    attribute `identity` (a dict: name, revision, …), where there is one, is recorded with the run.
     """
 
     fingerprint: str
@@ -28,6 +36,31 @@ class Documents(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Document]: ...
+
+
+@runtime_checkable
+class DocumentStream(Protocol):
+    """Documents too many to be counted, read as they are needed; the order is fixed, too.
+
+    `fingerprint` and `identity` as in `Documents`.
+    """
+
+    fingerprint: str
+
+    def read_from(self, number: int) -> Iterator[Document]:
+        """All documents from this number on.
+
+        A document left out by a filter counts: it is given without text.
+
+        Raises:
+            DataError: the documents cannot be read.
+        """
+        ...
+
+
+def identity(documents: Documents | DocumentStream) -> dict[str, Any]:
+    """What a run records of its documents: what they give as `identity`, or nothing."""
+    return dict(getattr(documents, "identity", {}))
 
 
 def held_out(name: str, share: float) -> bool:
@@ -44,13 +77,19 @@ FEW = 20
 """Below this many documents each is cut in two, instead of being held out as a whole."""
 
 
-def parts(document: Document, share: float, few: bool) -> tuple[str, str]:
-    """The text of a document to train on, and the text held out."""
+def parts(document: Document, share: float, few: bool) -> tuple[Document, Document]:
+    """The part of a document to train on, and the part held out."""
+    name, nothing = document.name, Document(document.name)
     if share == 0:
-        return document.text, ""
+        return document, nothing
     if not few:
-        return ("", document.text) if held_out(document.name, share) else (document.text, "")
-    cut = len(document.text) - int(len(document.text) * share)
-    space = max(document.text.rfind(one, 0, cut) for one in (" ", "\n"))
+        return (nothing, document) if held_out(name, share) else (document, nothing)
+    if document.tokens is not None:
+        tokens = document.tokens
+        cut = len(tokens) - int(len(tokens) * share)
+        return Document(name, tokens=tokens[:cut]), Document(name, tokens=tokens[cut:])
+    text = document.text
+    cut = len(text) - int(len(text) * share)
+    space = max(text.rfind(one, 0, cut) for one in (" ", "\n"))
     cut = space + 1 if space >= 0 else cut
-    return document.text[:cut], document.text[cut:]
+    return Document(name, text[:cut]), Document(name, text[cut:])

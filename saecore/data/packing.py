@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import attrs
@@ -33,9 +34,65 @@ def pack(documents: Iterable[Tokens], packing: Packing) -> Iterator[Tokens]:
     A prefix token (beginning of row, separator, beginning of document) is written only where the
     token after it differs from it, so that it never stands twice. Rows equal SAELens 6's.
     """
-    rows = _concatenated(documents, packing) if packing.concat else _single(documents, packing)
-    for row in rows:
-        yield np.asarray(row, dtype=np.int64)
+    return Packer(packing).rows(documents)
+
+
+class Packer:
+    """Packing that can be taken up again after any row: see `pack`.
+
+    Args:
+        packing: how documents become rows.
+        rest: what an earlier packer left in `rest`.
+    """
+
+    def __init__(self, packing: Packing, rest: Iterable[int] = ()) -> None:
+        self.packing = packing
+        self._tokens = list(rest)  # of the present document, with its prefix
+        self._used = 0
+
+    @property
+    def rest(self) -> list[int]:
+        """After a row: the tokens of the present document that are in no row yet."""
+        return self._tokens[self._used :]
+
+    def rows(self, documents: Iterable[Tokens]) -> Iterator[Tokens]:
+        """Rows of the rest, then of more documents."""
+        for row in (
+            self._concatenated(documents) if self.packing.concat else self._single(documents)
+        ):
+            yield np.asarray(row, dtype=np.int64)
+
+    def _concatenated(self, documents: Iterable[Tokens]) -> Iterator[list[int]]:
+        row: list[int] = []
+        packing, size = self.packing, self.packing.context_size
+        for document in itertools.chain([None], documents):  # None: the rest comes first
+            if document is not None:
+                if not len(document):
+                    continue
+                # A separator separates: it is not wanted where a document begins a row.
+                between = packing.separator if row else None
+                prefix = _prefix([between, packing.begin_document], int(document[0]))
+                self._tokens, self._used = [*prefix, *document.tolist()], 0
+            while self._used < len(self._tokens):
+                if not row:
+                    row = _prefix([packing.begin_context], self._tokens[self._used])
+                taken = self._tokens[self._used : self._used + size - len(row)]
+                row += taken
+                self._used += len(taken)
+                if len(row) == size:
+                    yield row
+                    row = []
+
+    def _single(self, documents: Iterable[Tokens]) -> Iterator[list[int]]:
+        for document in documents:
+            if not len(document):
+                continue
+            begin = self.packing.begin_document
+            begin = self.packing.begin_context if begin is None else begin
+            prefix = _prefix([begin], int(document[0]))
+            row = [*prefix, *document[: self.packing.context_size].tolist()]
+            if len(row) >= self.packing.context_size:
+                yield row[: self.packing.context_size]
 
 
 def _prefix(tokens: list[int | None], following: int) -> list[int]:
@@ -46,35 +103,3 @@ def _prefix(tokens: list[int | None], following: int) -> list[int]:
             kept.insert(0, token)
             following = token
     return kept
-
-
-def _concatenated(documents: Iterable[Tokens], packing: Packing) -> Iterator[list[int]]:
-    row: list[int] = []
-    for document in documents:
-        if not len(document):
-            continue
-        # A separator separates: it is not wanted where a document begins a row.
-        between = packing.separator if row else None
-        rest = [*_prefix([between, packing.begin_document], int(document[0])), *document.tolist()]
-        at = 0
-        while at < len(rest):
-            if not row:
-                row = _prefix([packing.begin_context], rest[at])
-            taken = rest[at : at + packing.context_size - len(row)]
-            row += taken
-            at += len(taken)
-            if len(row) == packing.context_size:
-                yield row
-                row = []
-
-
-def _single(documents: Iterable[Tokens], packing: Packing) -> Iterator[list[int]]:
-    for document in documents:
-        if not len(document):
-            continue
-        begin = packing.begin_document
-        begin = packing.begin_context if begin is None else begin
-        prefix = _prefix([begin], int(document[0]))
-        row = [*prefix, *document[: packing.context_size].tolist()]
-        if len(row) >= packing.context_size:
-            yield row[: packing.context_size]

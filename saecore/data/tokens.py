@@ -1,12 +1,15 @@
-"""Text tokenised once: memory-mapped rows of tokens, kept in a cache directory."""
+"""Text tokenised once: rows of tokens, kept in a cache directory.
+
+Documents that can be counted are tokenised as a whole before anything else; those of a stream
+as training needs them (`shards`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +17,42 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from saecore.data.documents import FEW, Document, Documents, parts
-from saecore.data.packing import Packing, pack
+from saecore.data.contexts import Contexts
+from saecore.data.documents import (
+    FEW,
+    Document,
+    Documents,
+    DocumentStream,
+    held_out,
+    identity,
+    parts,
+)
+from saecore.data.encoding import tokenised, tokenizer_hash
+from saecore.data.packing import Packing, Tokens, pack
+from saecore.data.shards import ShardedContexts
 from saecore.errors import DataError
 from saecore.files import explained, write_json
 
 FORMAT = 1
 SIDES = ("train", "held_out")
+SHARD_TOKENS = {"train": 2**20, "held_out": 2**14}
+"""Tokens of a stream's shard; within a shard of the training side contexts are shuffled."""
 
 
 @attrs.frozen
 class TokenRows:
     """Contexts of tokens, those to train on and those held out."""
 
-    train: NDArray[Any]
-    """`[n, context_size]`, memory-mapped."""
+    train: NDArray[Any] | Contexts
+    """`[n, context_size]`, memory-mapped; or what grows as a stream is read."""
     held_out: NDArray[Any]
-    """`[m, context_size]`, memory-mapped."""
+    """`[m, context_size]`, memory-mapped; of a stream, as many as will be evaluated."""
     key: str
     """Hash of text, tokenizer and packing."""
     corpus: str
     """Hash of the text."""
+    identity: dict[str, Any] = attrs.field(factory=dict)
+    """What the dataset says of itself: name, revision, …"""
 
 
 def cache_directory() -> Path:
@@ -45,7 +63,12 @@ def cache_directory() -> Path:
 
 
 def token_rows(
-    documents: Documents, tokenizer: Any, vocab_size: int, packing: Packing, share: float
+    documents: Documents | DocumentStream,
+    tokenizer: Any,
+    vocab_size: int,
+    packing: Packing,
+    share: float,
+    evaluated: int = 0,
 ) -> TokenRows:
     """Tokenise and pack documents, or open what was made before from the same ones.
 
@@ -55,11 +78,13 @@ def token_rows(
         vocab_size: token ids must be below this.
         packing: how documents become rows.
         share: share of the documents to hold out.
+        evaluated: held-out rows that are needed; a stream is read until there are as many.
 
     Raises:
         DataError: no documents, no row of tokens, or a token the model does not know.
         CheckpointError: the cache directory cannot be written.
     """
+    streamed = isinstance(documents, DocumentStream)
     settings = {
         "format": FORMAT,
         "corpus": documents.fingerprint,
@@ -67,21 +92,63 @@ def token_rows(
         "vocab_size": vocab_size,
         "held_out": share,
         **attrs.asdict(packing),
+        **({"shard_tokens": SHARD_TOKENS} if streamed else {}),
     }
     text = json.dumps(settings, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     directory = cache_directory() / "tokens" / key
-    if not (directory / "meta.json").exists():
-        _write(directory, documents, tokenizer, vocab_size, packing, share, settings)
-    rows = {side: _open(directory, side, packing.context_size) for side in SIDES}
-    return TokenRows(rows["train"], rows["held_out"], key, documents.fingerprint)
+    train: NDArray[Any] | Contexts
+    if isinstance(documents, DocumentStream):
+        train, held = _streamed(
+            directory, documents, tokenizer, vocab_size, packing, share, evaluated
+        )
+    else:
+        if not (directory / "meta.json").exists():
+            _write(directory, documents, tokenizer, vocab_size, packing, share, settings)
+        train, held = (_open(directory, side, packing.context_size) for side in SIDES)
+    return TokenRows(train, held, key, documents.fingerprint, identity(documents))
 
 
-def tokenizer_hash(tokenizer: Any) -> str:
-    """A hash of everything the tokenizer does."""
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    state = fast.to_str() if fast is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return hashlib.sha256(state.encode()).hexdigest()
+def _streamed(
+    directory: Path,
+    stream: DocumentStream,
+    tokenizer: Any,
+    vocab_size: int,
+    packing: Packing,
+    share: float,
+    evaluated: int,
+) -> tuple[Contexts, NDArray[Any]]:
+    """Both sides of a stream, each read on its own; the first rows are there already."""
+
+    def contexts(side: str) -> ShardedContexts:
+        def numbered(number: int) -> Iterator[tuple[int, Document]]:
+            for i, document in enumerate(stream.read_from(number), number):
+                if SIDES[held_out(document.name, share)] == side:
+                    yield i, document
+
+        def tokens_from(number: int) -> Iterator[tuple[int, Tokens]]:
+            return tokenised(numbered(number), tokenizer, vocab_size)
+
+        size = max(1, SHARD_TOKENS[side] // packing.context_size)
+        return ShardedContexts(tokens_from, directory / side, size, packing, _dtype(vocab_size))
+
+    train = contexts("train")
+    if not train.count(1):
+        raise DataError(
+            f"dataset: no context of {packing.context_size} tokens in the whole stream"
+            + _too_short(packing)
+        )
+    return train, contexts("held_out").first(evaluated if share else 0)
+
+
+def _dtype(vocab_size: int) -> type[np.generic]:
+    return np.uint16 if vocab_size <= 2**16 else np.int32
+
+
+def _too_short(packing: Packing) -> str:
+    return "; give more text or lower dataset.context_size" + (
+        "" if packing.concat else ", or set dataset.concat = true"
+    )
 
 
 def _write(
@@ -96,20 +163,18 @@ def _write(
     if not len(documents):
         raise DataError("dataset: no documents; check the paths or patterns")
     few = len(documents) < FEW
-    dtype = np.uint16 if vocab_size <= 2**16 else np.int32
+    dtype = _dtype(vocab_size)
     counts = {}
     with explained(directory, setting="the variable SAECORE_CACHE"):
         directory.mkdir(parents=True, exist_ok=True)
         for side in SIDES:
             temporary = directory / f".{side}-{os.getpid()}.bin"
-            texts = (
-                Document(one.name, parts(one, share, few)[SIDES.index(side)]) for one in documents
-            )
-            tokens = _tokenised(texts, tokenizer, vocab_size)
+            texts = (parts(one, share, few)[SIDES.index(side)] for one in documents)
+            tokens = tokenised(enumerate(texts), tokenizer, vocab_size)
             counts[side] = 0
             try:
                 with temporary.open("wb") as file:
-                    for row in pack(tokens, packing):
+                    for row in pack((ids for _, ids in tokens), packing):
                         file.write(row.astype(dtype).tobytes())
                         counts[side] += 1
                 os.replace(temporary, directory / f"{side}.bin")
@@ -118,40 +183,9 @@ def _write(
     if not counts["train"]:
         raise DataError(
             f"dataset: {len(documents)} documents give no context of {packing.context_size} "
-            "tokens; give more text or lower dataset.context_size"
-            + ("" if packing.concat else ", or set dataset.concat = true")
+            "tokens" + _too_short(packing)
         )
     write_json(directory / "meta.json", {**settings, "rows": counts, "dtype": dtype.__name__})
-
-
-def _tokenised(
-    documents: Iterable[Document], tokenizer: Any, vocab_size: int
-) -> Iterator[NDArray[np.int64]]:
-    pending: list[Document] = []
-
-    def flush() -> Iterator[NDArray[np.int64]]:
-        texts = [one.text for one in pending]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "sequence longer than the model's maximum"
-            encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        for document, ids in zip(pending, encoded, strict=True):
-            tokens = np.asarray(ids, dtype=np.int64)
-            if len(tokens) and not 0 <= tokens.min() <= tokens.max() < vocab_size:
-                wrong = tokens[(tokens < 0) | (tokens >= vocab_size)][0]
-                raise DataError(
-                    f"dataset: {document.name} has token {wrong}, outside the model's vocabulary "
-                    f"of {vocab_size}; use the model's own tokenizer"
-                )
-            yield tokens
-
-    for document in documents:
-        if document.text:
-            pending.append(document)
-        if len(pending) == 64:
-            yield from flush()
-            pending.clear()
-    if pending:
-        yield from flush()
 
 
 def _open(directory: Path, side: str, context_size: int) -> NDArray[Any]:

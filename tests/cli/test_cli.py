@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -301,7 +302,7 @@ def test_block_and_plugin_options(tmp_path, capsys):
 
 def test_check_prints_values_with_origins(experiment):
     """`saecore check` prints the resolved file as TOML, each value with where it was set."""
-    text = output("check", experiment, "--set", "sae.k=8")
+    text = output("check", experiment, "--no-measure", "--set", "sae.k=8")
     tables = tomllib.loads(text)
     assert tables["sae"]["k"] == 8
     assert tables["training"]["optimizer"]["type"] == "adam"
@@ -315,6 +316,53 @@ def test_check_prints_values_with_origins(experiment):
     assert origins["rescale_acts_by_decoder_norm"] == "default"
 
 
+def test_check_prints_a_plan(experiment):
+    """The plan stands below the file as comments, and as numbers in the JSON."""
+    text = output("check", experiment)
+    comments = [line for line in text.splitlines() if line.startswith("# ")]
+    assert comments[0] == "# 512 tokens in 2 steps of 256"
+    for name in ("model", "window", "SAE", "gradients", "optimizer", "working memory"):
+        assert any(line.startswith(f"#   {name}") for line in comments), name
+    assert "an estimate" in comments[-1]
+    found = json.loads(output("check", experiment, "--json"))
+    assert found["experiment"]["sae"]["d_sae"] == 64
+    assert found["origins"]["sae.d_sae"] == str(experiment)
+    assert found["plan"]["memory"]["SAE"] == 4 * (2 * 64 * 256 + 64 + 256)
+    assert found["plan"]["needed"] < found["plan"]["limit"]
+    assert found["plan"]["time"]["seconds"] > 0
+
+
+def test_check_without_measuring_loads_no_model(experiment):
+    """With --no-measure the file is checked and the steps are counted, whatever the model is."""
+    experiment.write_text(experiment.read_text().replace(
+        'type = "tiny_lm"', 'type = "huggingface"\nname = "nonesuch/nonesuch"'))  # fmt: skip
+    text = output("check", experiment, "--no-measure")
+    assert tomllib.loads(text)["model"]["name"] == "nonesuch/nonesuch"
+    assert text.endswith("# 512 tokens in 2 steps of 256\n")
+    assert json.loads(output("check", experiment, "--no-measure", "--json"))["plan"] is None
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_what_does_not_fit_is_refused(capsys, experiment, command):
+    """An SAE beyond this machine's memory ends with one line before anything is allocated."""
+    message = error(capsys, command, experiment, "--set", "sae.d_sae=1_000_000_000_000")
+    assert len(message.splitlines()) == 1
+    assert re.match(r"this run needs [\d.]+ GiB on cpu, which has [\d.]+ GiB for it; ", message)
+    assert "lower sae.d_sae from 1_000_000_000_000 to " in message
+
+
+def test_check_warns_when_it_is_close(experiment, monkeypatch):
+    """More than four fifths of the memory is a warning, not an error."""
+    from saecore.plan import sizes
+
+    monkeypatch.setattr(sizes, "memory_limit", lambda device: sizes.held(device) * 27 // 20)
+    result = CliRunner().invoke(cli, ["check", str(experiment)])
+    assert result.exit_code == 0, result.output
+    assert re.match(
+        r"warning: the run takes \d+ MiB of the \d+ MiB of memory on cpu", result.stderr
+    )
+
+
 def test_check_writes_nothing(experiment, tmp_path, cache):
     """Checking an experiment leaves no trace."""
     before = sorted(tmp_path.rglob("*"))
@@ -324,7 +372,7 @@ def test_check_writes_nothing(experiment, tmp_path, cache):
 
 def test_check_accepts_the_record_of_a_run(finished):
     """The experiment.json of a finished run is an experiment file."""
-    text = output("check", finished[1] / "experiment.json")
+    text = output("check", finished[1] / "experiment.json", "--no-measure")
     assert tomllib.loads(text)["sae"]["k"] == 4
 
 
@@ -344,7 +392,7 @@ def test_init_writes_valid_experiments(tmp_path):
     assert tmp_path / "experiments" / "topk.toml" in files
     for file in files:
         assert f"wrote    {file}" in text
-        output("check", file)
+        output("check", file, "--no-measure")
     assert f"saecore run {tmp_path / 'experiments' / 'topk.toml'}" in text
 
 

@@ -65,8 +65,8 @@ def test_split_by_name():
 def test_few_documents_are_cut_in_two():
     """A single long text gives held-out text too: its end."""
     train, held = parts(Document("book", "word " * 100), 0.1, few=True)
-    assert train + held == "word " * 100
-    assert 0.05 < len(held) / 500 < 0.15
+    assert train.text + held.text == "word " * 100
+    assert 0.05 < len(held.text) / 500 < 0.15
 
 
 def test_no_documents():

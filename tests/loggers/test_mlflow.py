@@ -1,8 +1,11 @@
 """MLflow receives parameters, metrics and artifacts; its failures never cost a run."""
 
+import json
+import queue
 import threading
 from pathlib import Path
 
+import attrs
 import pytest
 
 from saecore.config.structure import structure_choice
@@ -43,6 +46,7 @@ def test_everything_arrives(info):
     (info.directory / "sae").mkdir()
     (info.directory / "sae" / "cfg.json").write_text("{}")
     one.artifact(info.directory / "sae")
+    (info.directory / "evaluation.json").write_text("{}")
     one.close()
     client, run = tracked(info)
     assert run.info.status == "FINISHED"
@@ -101,3 +105,66 @@ def test_a_logger_that_raises_is_left_out(capsys):
     both.call("scalars", 2, {})
     assert good.seen == 2
     assert capsys.readouterr().err.count("logger bad failed") == 1
+
+
+def test_a_resumed_run_goes_on_in_its_mlflow_run(info):
+    """Killed with figures unsent, resumed from step 4: one MLflow run, each step once; what the
+    store lacks comes from metrics.jsonl, what it has is not sent again.
+    """
+    first = logger(info.directory)
+    first.start(info)
+    for step in (1, 2, 5, 6):  # 3 and 4 were lost; 5 and 6 came after the checkpoint
+        first.scalars(step, {"metrics/l0": float(step)})
+    first.close()
+    assert tracked(info)[1].info.status == "KILLED"
+    records = [{"step": i, "tokens": 4 * i, "metrics/l0": float(i), "x": None} for i in range(1, 5)]
+    text = "".join(json.dumps(one) + "\n" for one in records)
+    (info.directory / "metrics.jsonl").write_text(text)
+    second = logger(info.directory)
+    second.start(attrs.evolve(info, resumed_at=4, parameters={**info.parameters, "new": 1}))
+    for step in (5, 6, 7):
+        second.scalars(step, {"metrics/l0": float(step)})
+    (info.directory / "evaluation.json").write_text("{}")
+    second.close()
+    client, run = tracked(info)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["new"] == "1"
+    history = client.get_metric_history(run.info.run_id, "metrics/l0")
+    assert sorted((m.step, m.value) for m in history) == [(i, float(i)) for i in range(1, 8)]
+
+
+def test_a_store_locked_for_a_moment(info, monkeypatch, capsys):
+    """A request that fails is made again; nothing is lost and nothing is said."""
+    from mlflow.tracking import MlflowClient
+
+    from saecore_plugins.loggers import mlflow as module
+
+    monkeypatch.setattr(module, "RETRY_SECONDS", (0.0, 0.0))
+    real, failures = MlflowClient.log_batch, []
+
+    def locked(self, run_id, metrics=(), **others):
+        if metrics and len(failures) < 2:
+            failures.append(1)
+            raise RuntimeError("database is locked")
+        return real(self, run_id, metrics=metrics, **others)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", locked)
+    one = logger(info.directory)
+    one.start(info)
+    one.scalars(1, {"x": 1.0})
+    one.close()
+    assert tracked(info)[1].data.metrics == {"x": 1.0}
+    assert len(failures) == 2
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_slow_store_drops_the_oldest(info, monkeypatch, capsys):
+    """A queue that is full loses its oldest figures, counted, and never blocks."""
+    one = logger(info.directory)
+    monkeypatch.setattr(one, "_queue", queue.Queue(maxsize=3))
+    for step in range(5):
+        one.scalars(step, {"x": 1.0})
+    assert one._dropped == 2
+    one.start(info)
+    one.close()
+    assert "too slow for 3 lines" in capsys.readouterr().err

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from saecore.backend import ModelBackend
     from saecore.evaluation import Evaluator, Figure
+    from saecore.plan import Sizes
     from saecore.sae import SAE
 
 
@@ -25,6 +26,10 @@ class LossRecoveredConfig:
 
     batch_size: int = attrs.field(default=8, validator=at_least(1))
     """Contexts per forward; three sets of logits are held at once."""
+
+    def extra_memory(self, sizes: Sizes) -> int:
+        """Two sets of logits, and three more while their divergence is computed."""
+        return 5 * 4 * self.batch_size * sizes.context_size * sizes.vocab_size
 
 
 def build(config: LossRecoveredConfig) -> Evaluator:

@@ -59,7 +59,8 @@ class Console:
             return
         now = time.monotonic()
         # The mean since the start: single intervals jump, as some of them run the model.
-        rate = step * self._run.batch_size / max(1e-9, now - self._begin)
+        done = step - self._run.resumed_at
+        rate = done * self._run.batch_size / max(1e-9, now - self._begin)
         figures = (
             f"{rate:,.0f} tok/s  "
             f"loss {values['losses/overall_loss']:.4g}  L0 {values['metrics/l0']:.1f}  "
@@ -71,7 +72,7 @@ class Console:
             return
         if now - self._last >= self._every or step == self._run.steps:
             self._last = now
-            left = (now - self._begin) / step * (self._run.steps - step)
+            left = (now - self._begin) / max(1, done) * (self._run.steps - step)
             line = f"step {step}/{self._run.steps}  {figures}  {left:.0f} s left"
             print(line, flush=True)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import os
+import contextlib
 import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from saecore.components import Component
 from saecore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from saecore.plan import Sizes
     from saecore.tracking import RunInfo
 
 BATCH = 1000
@@ -25,6 +25,8 @@ BATCH = 1000
 FLUSH_SECONDS = 5.0
 CLOSE_SECONDS = 60.0
 """How long the end of a run waits for what is still to be sent."""
+RETRY_SECONDS = (1.0, 4.0)
+"""Waits before a request is made again."""
 
 
 @attrs.frozen
@@ -36,17 +38,23 @@ class MLflowConfig:
     experiment: str | None = None
     """MLflow experiment; default: the experiment's name."""
 
+    def extra_memory(self, sizes: Sizes) -> int:
+        """What the library takes with an SQLite store, as measured with MLflow 3.17."""
+        return 250 * 2**20
+
 
 class MLflow:
     """Puts everything in a queue; a daemon thread imports MLflow, opens the store and sends.
 
-    The training loop never waits for it. A store that fails is reported once; what cannot be
-    sent is in metrics.jsonl all the same.
+    The training loop never waits for it. A store that fails is tried again for a while and then
+    reported once; what cannot be sent is in metrics.jsonl all the same. A resumed run goes on in
+    its MLflow run: what the store lacks is sent from metrics.jsonl, what it has is not sent again.
     """
 
     def __init__(self, config: MLflowConfig, run_dir: Path) -> None:
         self._config, self._output = config, run_dir.parent.parent
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=100_000)
+        self._dropped = 0
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._run: RunInfo | None = None
 
@@ -57,7 +65,7 @@ class MLflow:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Queue figures."""
-        self._put("scalars", (step, int(time.time() * 1000), dict(values)))
+        self._put("scalars", (step, dict(values)))
 
     def artifact(self, path: Path) -> None:
         """Queue a file or directory."""
@@ -67,19 +75,22 @@ class MLflow:
         """Send what is queued and end the run."""
         self._put("close", None)
         self._thread.join(CLOSE_SECONDS)
+        missing = []
         if self._thread.is_alive():
-            print(
-                f"warning: mlflow has not taken everything within {CLOSE_SECONDS:.0f} s; "
-                "metrics.jsonl is complete",
-                file=sys.stderr,
-            )
+            missing.append(f"it has not taken everything within {CLOSE_SECONDS:.0f} s")
+        if self._dropped:
+            missing.append(f"it was too slow for {self._dropped} lines of figures")
+        if missing:
+            _warn(f"mlflow: {'; '.join(missing)}; metrics.jsonl is complete")
 
     def _put(self, what: str, value: Any) -> None:
         try:
             self._queue.put_nowait((what, value))
         except queue.Full:
-            self._queue.get_nowait()  # the oldest goes; metrics.jsonl has it
-            self._queue.put_nowait((what, value))
+            with contextlib.suppress(queue.Empty):
+                self._queue.get_nowait()  # the oldest goes; metrics.jsonl has it
+                self._dropped += 1
+            self._put(what, value)
 
     # -- the thread ------------------------------------------------------------------------
 
@@ -88,18 +99,20 @@ class MLflow:
             self._send()
         except Exception as error:  # whatever the store does, training goes on
             reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            print(
-                f"warning: mlflow tracking stopped: {type(error).__name__}: {reason} "
-                "(training and metrics.jsonl go on)",
-                file=sys.stderr,
+            _warn(
+                f"mlflow tracking stopped: {type(error).__name__}: {reason} "
+                "(training and metrics.jsonl go on)"
             )
             while self._queue.get()[0] != "close":
                 pass
 
     def _send(self) -> None:
         assert self._run is not None
-        client, run_id = self._open(self._run)
-        pending: list[Any] = []
+        from saecore_plugins.loggers.mlflow_store import Store
+
+        # Opening waits for its lock anyway; what fails there will not get better.
+        store = Store(self._config.tracking_uri, self._config.experiment, self._output, self._run)
+        pending = store.missing()
         closing = False
         deadline = time.monotonic() + FLUSH_SECONDS
         while not closing:
@@ -108,63 +121,31 @@ class MLflow:
             except queue.Empty:
                 what, value = "wait", None
             if what == "scalars":
-                pending += self._metrics(*value)
+                pending += store.metrics(*value)
             elif what == "artifact":
-                if Path(value).is_dir():
-                    client.log_artifacts(run_id, str(value), Path(value).name)
-                else:
-                    client.log_artifact(run_id, str(value))
+                _again(store.artifact, Path(value))
             closing = what == "close"
-            while len(pending) >= BATCH or (pending and (closing or time.monotonic() > deadline)):
-                client.log_batch(run_id, metrics=pending[:BATCH])
+            late = time.monotonic() > deadline
+            while len(pending) >= BATCH or (pending and (closing or late)):
+                _again(store.log, pending[:BATCH])
                 del pending[:BATCH]
-            if time.monotonic() > deadline:
+            if late:
                 deadline = time.monotonic() + FLUSH_SECONDS
-        client.set_terminated(run_id)
+        _again(store.end)
 
-    @staticmethod
-    def _metrics(step: int, timestamp: int, values: Mapping[str, float]) -> list[Any]:
-        import math
 
-        from mlflow.entities import Metric
+def _again(call: Callable[..., None], *args: Any) -> None:
+    """Call, and again after some seconds: a database may be locked for a moment."""
+    for wait in RETRY_SECONDS:
+        try:
+            return call(*args)
+        except Exception:
+            time.sleep(wait)
+    return call(*args)
 
-        return [
-            Metric(name, float(value), timestamp, step)
-            for name, value in values.items()
-            if math.isfinite(value)
-        ]
 
-    def _open(self, run: RunInfo) -> tuple[Any, str]:
-        """Create the store (under a lock: MLflow alone fails when several do), experiment, run."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from filelock import FileLock
-
-        for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        output = self._output.resolve()
-        uri = self._config.tracking_uri or f"sqlite:///{output / 'mlflow.db'}"
-        with FileLock(output / ".mlflow.lock", timeout=300):
-            from mlflow.entities import Param
-            from mlflow.tracking import MlflowClient
-
-            client = MlflowClient(uri)
-            name = self._config.experiment or run.name
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                local = uri.startswith("sqlite:")
-                place = (output / "mlartifacts" / name).as_uri() if local else None
-                experiment_id = client.create_experiment(name, artifact_location=place)
-            else:
-                experiment_id = found.experiment_id
-        tags = {"saecore.run": run.id, "saecore.directory": str(run.directory)}
-        created = client.create_run(experiment_id, run_name=run.id, tags=tags)
-        params = [
-            Param(key.replace("[", ".").replace("]", ""), str(value)[:6000])
-            for key, value in run.parameters.items()
-        ]
-        for at in range(0, len(params), 100):
-            client.log_batch(created.info.run_id, params=params[at : at + 100])
-        return client, created.info.run_id
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 @hookimpl

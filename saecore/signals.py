@@ -1,0 +1,74 @@
+"""SIGINT and SIGTERM: finish the step, save, stop; a second one stops at once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped by a signal.
+
+    A KeyboardInterrupt, so that no `except Exception` around a run takes it for a failure and
+    begins the next one.
+    """
+
+    def __init__(self, number: int, directory: Path | None = None, step: int | None = None) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+        """The signal."""
+        self.directory = directory
+        """The run's directory, once there is one."""
+        self.step = step
+        """The step of the newest checkpoint, if there is one."""
+
+
+class Signals:
+    """Handlers of SIGINT and SIGTERM for the time of a `with` block, in the main thread only.
+
+    A signal raises `Interrupted` where it arrives, except inside `deferred()`: there the first
+    is only noted in `received`.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        """The signal that has arrived."""
+        self._deferred = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for one in SIGNALS:
+                self._before[one] = signal.signal(one, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, signal.SIG_DFL if handler is None else handler)
+        self._before.clear()
+
+    @contextlib.contextmanager
+    def deferred(self, on: bool = True) -> Iterator[None]:
+        """Whether the first signal is only noted, for the time of a `with` block."""
+        before, self._deferred = self._deferred, on
+        try:
+            yield
+        finally:
+            self._deferred = before
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal has been noted."""
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again, self.received = self.received is not None, number
+        if again or not self._deferred:
+            raise Interrupted(number)

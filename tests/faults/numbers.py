@@ -1,0 +1,59 @@
+"""One number that is not finite, put into one place of one step."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+from saecore.step import StepOutput
+from saecore.trainer import Trainer
+
+PLACES = ("activation", "loss", "gradient", "weight")
+
+
+@contextlib.contextmanager
+def injected(place: str, bad: float, step: int):
+    """Make one element of a place `bad` in step `step`."""
+    step_of, backward, clip = Trainer.step, Trainer._backward, Trainer._clip
+
+    def stepping(self):
+        if self.completed == step and place == "weight":
+            with torch.no_grad():
+                self.sae.W_dec[5, 3] = bad
+        if self.completed == step and place == "activation":
+            real = self.source.next
+
+            def poisoned(size):
+                batch = real(size)
+                batch.inputs[7, 2] = bad
+                return batch
+
+            self.source.next = poisoned
+            try:
+                step_of(self)
+            finally:
+                self.source.next = real
+            return
+        step_of(self)
+
+    def with_bad_loss(self, part, context):
+        if place != "loss" or self.completed != step:
+            return backward(self, part, context)
+        total = StepOutput.total
+        StepOutput.total = property(lambda output: total.fget(output) + bad)
+        try:
+            return backward(self, part, context)
+        finally:
+            StepOutput.total = total
+
+    def clipping(self):
+        if self.completed == step and place == "gradient":
+            self.sae.W_dec.grad[5, 3] = bad
+        return clip(self)
+
+    Trainer.step, Trainer._backward, Trainer._clip = stepping, with_bad_loss, clipping
+    try:
+        yield
+    finally:
+        Trainer.step, Trainer._backward, Trainer._clip = step_of, backward, clip

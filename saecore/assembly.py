@@ -1,4 +1,4 @@
-"""The parts of a run, made from an experiment: model, text, window, SAE, trainer."""
+"""The parts of a run, made from an experiment: text, window, SAE, trainer."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from saecore.backend import ModelBackend
 from saecore.config.experiment import Experiment
 from saecore.data.buffer import Window, WindowSettings
 from saecore.data.packing import Packing
+from saecore.data.source import ActivationSource
 from saecore.data.tokens import TokenRows, special_tokens, token_rows
 from saecore.errors import ConfigError, DataError
 from saecore.l0_control import L0Control
+from saecore.optimizer import parameter_groups
 from saecore.randomness import generator
 from saecore.sae import SAE
 from saecore.sae_config import DTYPES, Shape
 from saecore.trainer import Trainer, TrainerSettings
 
 
-def pick_device(name: str, source: str = "experiment") -> torch.device:
-    """The torch device of `model.device`; "auto" takes cuda, mps, cpu in this order.
+def pick_device(name: str, source: str = "experiment", key: str = "model.device") -> torch.device:
+    """The torch device of a setting; "auto" takes cuda, mps, cpu in this order.
 
     Raises:
         ConfigError: this machine has no such device.
@@ -30,15 +32,13 @@ def pick_device(name: str, source: str = "experiment") -> torch.device:
     device = torch.device(name)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device.type, True):
-        raise ConfigError(
-            source, [f'model.device: this machine has no {name}; use "auto" or "cpu"']
-        )
+        raise ConfigError(source, [f'{key}: this machine has no {name}; use "auto" or "cpu"'])
     return device
 
 
 def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[int, int]:
     """d_in and d_out, from the model's hooks."""
-    model, problems = experiment.model, []
+    model, problems = experiment.language_model, []
     cls = experiment.sae.plugin.component.builder()
     name = experiment.sae.plugin.name
     if model.hooks and not getattr(cls, "several_hooks", False):
@@ -140,7 +140,7 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
     Raises:
         DataError: the text is shorter than the training, as far as its length is known.
     """
-    model, table, buffer = experiment.model, experiment.dataset, experiment.buffer
+    model, table, buffer = experiment.language_model, experiment.dataset, experiment.buffer
     exclude: tuple[int, ...] = ()
     if table.exclude_special_tokens is True:
         exclude = tuple(sorted(set(special_tokens(backend.tokenizer).values())))
@@ -175,7 +175,6 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
 
 def make_sae(
     experiment: Experiment,
-    backend: ModelBackend,
     d_in: int,
     d_out: int,
     device: torch.device,
@@ -187,7 +186,7 @@ def make_sae(
         ConfigError: the settings do not fit each other, or not the SAE to start from.
     """
     table = experiment.sae
-    hooks = len(experiment.model.read_hooks)
+    hooks = len(experiment.model.read_hooks) if experiment.model is not None else 1
     shape = Shape(d_in, d_out, table.width(d_in), DTYPES[table.dtype], device, hooks)
     try:
         sae: SAE = table.plugin.build(shape)
@@ -212,14 +211,24 @@ def make_sae(
     return sae
 
 
-def make_trainer(experiment: Experiment, sae: SAE, window: Window, source: str) -> Trainer:
+def make_trainer(
+    experiment: Experiment, sae: SAE, activations: ActivationSource, source: str
+) -> Trainer:
     """The trainer, before its first step.
 
     Raises:
-        ConfigError: there is no coefficient that `sae.l0_control` could move.
+        ConfigError: there is no coefficient that `sae.l0_control` could move, a learning-rate
+            factor of an unknown parameter, or two averages of weights.
     """
     t = experiment.training
-    lr = 2e-4 / (sae.cfg.d_sae / 2**14) ** 0.5 if t.lr == "auto" else float(t.lr)
+    auto = getattr(t.optimizer.config, "auto_lr", 2e-4) / (sae.cfg.d_sae / 2**14) ** 0.5
+    lr = auto if t.lr == "auto" else float(t.lr)
+    optimizer = t.optimizer.build(parameter_groups(sae, lr, t.lr_factors), lr)
+    if t.ema is not None and hasattr(optimizer, "averaged"):
+        name = t.optimizer.name
+        raise ConfigError(
+            source, [f"training.ema: optimizer {name} averages by itself; remove the key"]
+        )
     settings = TrainerSettings(
         t.steps,
         t.batch_size,
@@ -231,6 +240,7 @@ def make_trainer(experiment: Experiment, sae: SAE, window: Window, source: str) 
         t.bad_numbers,
         experiment.seed,
         experiment.sae.decoder_norm == "unit",
+        t.ema,
     )
     table, control = experiment.sae.l0_control, None
     if table is not None:
@@ -243,8 +253,8 @@ def make_trainer(experiment: Experiment, sae: SAE, window: Window, source: str) 
         control = L0Control(table.target, table.speed, sae.W_dec.device)
     return Trainer(
         sae,
-        window,
-        t.optimizer.build(sae.parameters(), lr),
+        activations,
+        optimizer,
         settings,
         lr_schedule=t.lr_schedule.build(),
         normalizer=experiment.sae.normalizer.build(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -15,13 +15,14 @@ KINDS: dict[str, str] = {
     "activation": "(config, shape) -> Activation: selects Codes from pre-activations",
     "architecture": "(config, shape) -> SAE",
     "command": "() -> click command",
-    "dataset": "(config, tokenizer) -> Documents or DocumentStream",
+    "dataset": "(config, tokenizer) -> Documents or DocumentStream, or (config, seed) -> "
+    "OwnActivations where it `gives` them",
     "dead_latents": "(config) -> DeadLatents strategy",
-    "evaluator": "(config) -> (sae, backend, tokens) -> Figures",
+    "evaluator": "(config) -> (sae, origin, held_out) -> Figures",
     "logger": "(config, run_dir) -> Logger",
     "model": "(config, device, dtype) -> ModelBackend",
     "normalizer": "(config) -> Normalizer strategy",
-    "optimizer": "(config, parameters, lr) -> Optimizer",
+    "optimizer": "(config, parameter groups, lr) -> Optimizer",
     "schedule": "(config) -> (step, total) -> float, a multiplier",
 }
 """Every kind of component and what its `build` makes."""
@@ -61,6 +62,13 @@ class Component:
     module that declares the component needs to import torch."""
     summary: str
     """One line for `saecore plugins`."""
+    gives: frozenset[str] = frozenset()
+    """Of a dataset: "activations" where it gives them itself and no language model is needed,
+    and "truth" where it knows the true features behind them."""
+    needs: str = attrs.field(
+        default="model", validator=attrs.validators.in_(("model", "activations", "truth"))
+    )
+    """Of an evaluator: "model", "activations" (of a model or of the dataset), or "truth"."""
     owner: str = attrs.field(default="", kw_only=True, eq=False)
     """Distribution and version that provide it; set by the host."""
 
@@ -161,16 +169,24 @@ def choice(kind: str, default: Any = attrs.NOTHING, unlike: str | None = None) -
     )
 
 
-def choices(kind: str, default: tuple[Any, ...] = ()) -> Any:
-    """Declare a field of type `tuple[Choice, ...]`: an array of tables of one kind."""
+def choices(kind: str, default: Sequence[Any] | Callable[[Any], Sequence[Any]] = ()) -> Any:
+    """Declare a field of type `tuple[Choice, ...]`: an array of tables of one kind.
 
-    def from_registry() -> Any:
+    Args:
+        kind: one of `KINDS`.
+        default: names or tables, or a function that gives them for an object with the other
+            fields as attributes (those before this one, and only those without problems).
+    """
+
+    def from_registry(self: Any) -> Any:
         from saecore.config.structure import structure_choice
         from saecore.plugins import current_host
 
-        return tuple(structure_choice(kind, one, current_host()) for one in default)
+        listed = default(self) if callable(default) else default
+        return tuple(structure_choice(kind, one, current_host()) for one in listed)
 
-    return attrs.field(factory=from_registry, metadata={"choices": kind, "default": default})
+    factory = attrs.Factory(from_registry, takes_self=True)
+    return attrs.field(default=factory, metadata={"choices": kind, "default": default})
 
 
 def inline(kind: str) -> Any:

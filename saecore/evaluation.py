@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
 from torch import Tensor
 
 from saecore.backend import ModelBackend, Replace
+from saecore.data.source import OwnActivations
 from saecore.sae import SAE
+
+ROWS = 128
+"""Rows of a stream that count as one context."""
 
 
 @attrs.frozen
@@ -23,8 +27,15 @@ class Figure:
 
 
 Figures = Mapping[str, Figure]
-Evaluator = Callable[[SAE, ModelBackend, Tensor], Figures]
-"""(sae, backend, tokens `[n, T]`) -> figures by name."""
+Origin = ModelBackend | OwnActivations
+"""Where activations come from: a language model, or a dataset that gives them."""
+Evaluator = Callable[[SAE, Any, Any], Figures]
+"""(sae, origin, held_out) -> figures by name.
+
+One that `needs` a model (see `Component`) gets the backend and held-out contexts `[n, T]`; one
+that needs the truth gets the dataset's held-out `TrueFeatures` and a number of rows; one that
+needs activations gets either, and reads them with `activations`.
+"""
 
 
 @attrs.frozen
@@ -126,19 +137,48 @@ def batches(tokens: Tensor, size: int) -> Iterator[Tensor]:
     yield from tokens.split(size)
 
 
+def activations(
+    sae: SAE, origin: Origin, held_out: Tensor | int, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The held-out activations that an SAE reads and those it is to reconstruct, by batches.
+
+    Each is `[N, d]`, or `[N, hooks, d]` where there are several hooks.
+
+    Args:
+        sae: the SAE; its metadata says where a model is read.
+        origin: a language model, or the held-out stream of a dataset.
+        held_out: contexts `[n, T]` for the model, or a number of rows of the stream.
+        batch_size: contexts (or times `ROWS` rows) in a batch.
+    """
+    if isinstance(held_out, int):
+        stream = cast(OwnActivations, origin)
+        stream.seek(0)
+        for start in range(0, held_out, ROWS * batch_size):
+            batch = stream.next(min(ROWS * batch_size, held_out - start))
+            yield batch.inputs, batch.targets
+        return
+    backend = cast(ModelBackend, origin)
+    reading = Reading.of(sae, backend)
+    for part in batches(held_out, batch_size):
+        used = reading.used(part)
+        inputs, targets = reading.activations(backend, part)
+        kept = used.to(inputs.device)
+        yield inputs[kept], targets[kept]
+
+
 def evaluate(
-    sae: SAE, backend: ModelBackend, tokens: Tensor, evaluators: Mapping[str, Evaluator]
+    sae: SAE, origin: Origin, held_out: Tensor | int, evaluators: Mapping[str, Evaluator]
 ) -> dict[str, dict[str, Any]]:
     """Run evaluators; the result is what evaluation.json holds.
 
     Args:
         sae: an SAE that takes raw activations; its metadata says where.
-        backend: the language model.
-        tokens: held-out contexts `[n, T]`.
+        origin: the language model, or the held-out stream of a dataset that gives activations.
+        held_out: held-out contexts `[n, T]`, or a number of rows of the stream.
         evaluators: by name.
     """
     with torch.no_grad():
         return {
-            name: {key: attrs.asdict(one) for key, one in run(sae, backend, tokens).items()}
+            name: {key: attrs.asdict(one) for key, one in run(sae, origin, held_out).items()}
             for name, run in evaluators.items()
         }

@@ -20,6 +20,38 @@ def explained_variance(squared_error: Any, squares: Any, mean_square: Any) -> An
     return 1 - squared_error / (squares - mean_square)
 
 
+def match(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Pair directions one to one so that the sum of their absolute cosines is largest.
+
+    The Hungarian method, O(n³). The mean of the cosines is the mean correlation coefficient
+    (MCC) of two dictionaries.
+
+    Args:
+        a: rows `[n, d]`; their lengths do not matter.
+        b: rows `[m, d]`.
+
+    Returns:
+        Pairs (row of a, row of b) `[min(n, m), 2]` in the order of a, and their absolute cosines
+        `[min(n, m)]`, both on the CPU.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    cosines = absolute_cosines(a, b).cpu()
+    rows, columns = linear_sum_assignment(cosines.numpy(), maximize=True)
+    pairs = torch.stack([torch.as_tensor(rows), torch.as_tensor(columns)], dim=1)
+    return pairs, cosines[pairs[:, 0], pairs[:, 1]]
+
+
+def absolute_cosines(a: Tensor, b: Tensor) -> Tensor:
+    """|cos| of all rows of `a [n, d]` and `b [m, d]`: `[n, m]`; 0 where a row is zero."""
+    unit = [
+        one.detach().to(_double(one.device)) / one.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        for one in (a, b)
+    ]
+    cosines: Tensor = (unit[0] @ unit[1].t()).abs()
+    return cosines
+
+
 class Moments:
     """Running sums from which explained variance is computed.
 

@@ -7,55 +7,30 @@ from typing import Any
 
 import attrs
 
-from saecore.backend import ModelBackend
 from saecore.config.experiment import Experiment
-from saecore.config.explain import to_tables
-from saecore.data.tokens import TokenRows
+from saecore.feed import Feed
 from saecore.sae import SAE
 from saecore.sae_config import Metadata
 from saecore.trainer import Trainer
 
 
 def published(
-    experiment: Experiment,
-    trainer: Trainer,
-    values: Mapping[str, float],
-    rows: TokenRows,
-    backend: ModelBackend,
+    experiment: Experiment, trainer: Trainer, values: Mapping[str, float], feed: Feed
 ) -> SAE:
     """The SAE as it would be saved now, with metadata under the names that SAELens uses."""
     sae = trainer.export()
-    model, data, table = experiment.model, experiment.dataset, experiment.sae
+    table = experiment.sae
     details = reference_details(trainer.sae, table.init.decoder_norm, trainer.dead_latents)
     metadata = {
-        "dataset_path": rows.identity.get("name", data.plugin.name),
-        "hook_name": model.read_hooks[0],
-        "model_name": backend.name,
-        "model_class_name": type(getattr(backend, "model", backend)).__name__,
-        "hook_head_index": model.head,
-        **({"hook_names": list(model.hooks)} if model.hooks else {}),
-        **({"hook_name_out": model.target_hook} if model.target_hook else {}),
-        "context_size": data.context_size,
-        "seqpos_slice": list(data.positions) if data.positions else [None],
-        "prepend_bos": data.prepend_bos,
-        "exclude_special_tokens": to_tables(data)["exclude_special_tokens"],
-        "sequence_separator_token": data.separator,
-        "disable_concat_sequences": not data.concat,
+        **feed.metadata,
         "training_architecture": trainer.sae.architecture,
         "training_architecture_details": details,
         "l0": values.get("metrics/l0"),
         "num_dead_features": values.get("sparsity/dead_features"),
-        "activation_convention": backend.convention,
-        "corpus": rows.corpus,
         "training_tokens": trainer.tokens,
         **table.metadata,
     }
-    heads = len(backend.d(model.read_hooks[0])) > 1 and model.head is None
-    sae.cfg = attrs.evolve(
-        sae.cfg,
-        reshape_activations="hook_z" if heads else "none",
-        metadata=Metadata(metadata),
-    )
+    sae.cfg = attrs.evolve(sae.cfg, reshape_activations=feed.reshape, metadata=Metadata(metadata))
     return sae
 
 

@@ -15,24 +15,15 @@ import attrs
 import torch
 
 from saecore import __version__
-from saecore.assembly import (
-    make_sae,
-    make_trainer,
-    make_window,
-    pick_device,
-    read_tokens,
-    sizes,
-)
-from saecore.backend import ModelBackend
+from saecore.assembly import make_sae, make_trainer
 from saecore.checkpoint import checkpoints, step_of
 from saecore.config.experiment import Experiment
 from saecore.config.explain import chosen, flatten, to_tables
-from saecore.data.tokens import TokenRows
 from saecore.errors import CheckpointError
 from saecore.evaluation import evaluate
+from saecore.feed import Feed, make_feed
 from saecore.files import explained, sync, write_json
 from saecore.lock import locked
-from saecore.plan import make_plan, refuse_if_too_big
 from saecore.plugins import Host, current_host, versions
 from saecore.publishing import published
 from saecore.resume import (
@@ -49,7 +40,6 @@ from saecore.resume import (
     recorded,
 )
 from saecore.sae import SAE
-from saecore.sae_config import DTYPES
 from saecore.signals import Interrupted, Signals
 from saecore.tracking import Loggers, MetricsFile, RunInfo
 from saecore.trainer import Trainer
@@ -112,25 +102,16 @@ def run(
             if (directory / RESULT).exists() and old.training.steps == experiment.training.steps:
                 return _finished(directory, experiment)
 
-        device = pick_device(experiment.model.device, source)
         with remote_code(trust_remote_code):
-            model = experiment.model
-            backend: ModelBackend = model.plugin.build(device, DTYPES[model.dtype])
-        d_in, d_out = sizes(experiment, backend, source)
-        refuse_if_too_big(make_plan(experiment, backend, d_in, d_out, device))
-        rows = read_tokens(experiment, backend, source)
-        window = make_window(experiment, backend, rows)
-        sae = make_sae(experiment, backend, d_in, d_out, device, source)
-        trainer = make_trainer(experiment, sae, window, source)
+            feed = make_feed(experiment, source)
+        sae = make_sae(experiment, feed.d_in, feed.d_out, feed.device, source)
+        trainer = make_trainer(experiment, sae, feed.source, source)
 
         record = {
             "experiment": to_tables(experiment),
-            "model": dict(backend.identity),
-            "dataset": rows.identity,
-            "corpus": rows.corpus,
-            "tokens_key": rows.key,
+            **feed.record,
             "torch": torch.__version__,
-            "device": str(device),
+            "device": str(feed.device),
             "plugins": versions(host.provider(one.kind, one.name) for one in chosen(experiment)),
         }
         saved: Saved | None = None
@@ -147,9 +128,7 @@ def run(
             (directory / RESULT).unlink(missing_ok=True)
         write_json(directory / RECORD, record)
         try:
-            return _train(
-                experiment, trainer, backend, rows, host, directory, record, saved, signals
-            )
+            return _train(experiment, trainer, feed, host, directory, record, saved, signals)
         except Interrupted as stop:
             done = checkpoints(directory / "checkpoints")
             stop.directory, stop.step = directory, step_of(done[-1]) if done else None
@@ -159,8 +138,7 @@ def run(
 def _train(
     experiment: Experiment,
     trainer: Trainer,
-    backend: ModelBackend,
-    rows: TokenRows,
+    feed: Feed,
     host: Host,
     directory: Path,
     record: Mapping[str, Any],
@@ -169,14 +147,12 @@ def _train(
 ) -> RunResult:
     table = experiment.evaluation
     evaluators = {one.name: one.build() for one in experiment.evaluator} if table.tokens else {}
-    contexts = max(1, table.tokens // experiment.dataset.context_size)
-    held_out = torch.from_numpy(rows.held_out[:contexts].astype("int64"))
 
     def figures_of(sae: SAE) -> dict[str, dict[str, Any]]:
-        return evaluate(sae, backend, held_out, evaluators)
+        return evaluate(sae, feed.origin, feed.held_out, evaluators)
 
     def during(values: Mapping[str, float]) -> dict[str, float]:
-        return _flat(figures_of(published(experiment, trainer, values, rows, backend)))
+        return _flat(figures_of(published(experiment, trainer, values, feed)))
 
     info = RunInfo(
         experiment.name,
@@ -212,7 +188,7 @@ def _train(
         with signals.deferred():
             training.run()
 
-        sae = published(experiment, trainer, training.figures, rows, backend)
+        sae = published(experiment, trainer, training.figures, feed)
         check_finite(sae, "after training")
         sae.save_model(directory / "sae", trainer.latents.sparsity())
         evaluation = figures_of(sae)

@@ -188,7 +188,14 @@ class Normalizer(Protocol):
 
 
 class Optimizer(Protocol):
-    """What the trainer needs of an optimizer; torch's optimizers fit."""
+    """What the trainer needs of an optimizer; torch's optimizers fit.
+
+    Two more methods are used where an optimizer has them: `averaged()`, a context in which the
+    parameters hold the weights to be saved (schedule-free optimizers train on others), and
+    `reset_rows(parameter, latents)`, in place of what `saecore.optimizer.reset_rows` does. The
+    config of its component may have a class attribute `auto_lr`: `training.lr = "auto"` is that
+    over sqrt(d_sae / 2^14).
+    """
 
     param_groups: list[dict[str, Any]]
 

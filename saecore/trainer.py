@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saecore.constraints import make_unit, remove_parallel
 from saecore.data.source import ActivationSource
+from saecore.ema import WeightAverage
 from saecore.errors import NumericsError
 from saecore.l0_control import L0Control
 from saecore.metrics import LatentCounters, MetricWindow
@@ -34,6 +35,7 @@ class TrainerSettings:
     bad_numbers: Literal["stop", "skip"] = "stop"
     seed: int = 0
     unit_decoder: bool = False
+    ema: float | None = None
 
 
 class Trainer:
@@ -61,6 +63,7 @@ class Trainer:
         device = sae.W_dec.device
         self.window = MetricWindow(sae.cfg.d_out, device)
         self.latents = LatentCounters(sae.cfg.d_sae, settings.feature_sampling_window, device)
+        self.average = WeightAverage(sae, settings.ema) if settings.ema is not None else None
         self.completed = 0
         """Completed steps."""
         self.skipped = 0
@@ -83,7 +86,7 @@ class Trainer:
         s = self.settings
         lr = s.lr * self.lr_schedule(self.completed, s.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_factor", 1.0)
         batch = self.source.next(s.batch_size)
         self.optimizer.zero_grad()
         dead = self.latents.dead(self.dead_after)
@@ -107,6 +110,8 @@ class Trainer:
                 scaled, context = self._prepared(batch, dead)
                 revived = self.dead_latents.after_step(self.sae, self.optimizer, scaled, context)
                 self.latents.since_fired.masked_fill_(revived, 0)
+            if self.average:
+                self.average.update()
         self.window.add({"details/gradient_norm": norm})
         self.completed += 1
 
@@ -227,15 +232,28 @@ class Trainer:
 
     def export(self) -> SAE:
         """A copy of the SAE as it would be published now: takes raw activations."""
-        result = copy.deepcopy(self.sae)
+        result = self._averaged() or copy.deepcopy(self.sae)
         self.normalizer.fold(result)
         return result.to_inference().eval()
+
+    def _averaged(self) -> SAE | None:
+        """A copy of the SAE with averaged weights, if an average is kept."""
+        keeper = self.average or self.optimizer
+        if not hasattr(keeper, "averaged"):
+            return None
+        with keeper.averaged():
+            result = copy.deepcopy(self.sae)
+        if self.settings.unit_decoder:  # an average of unit rows has none
+            make_unit(result.W_dec)
+        result.after_step()
+        return result
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes during a run."""
         return {
             "sae": self.sae.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
             "normalizer": self.normalizer.state_dict(),
             "window": self.window.state_dict(),
             "latents": self.latents.state_dict(),
@@ -249,6 +267,8 @@ class Trainer:
         """Go on from a saved state."""
         self.sae.load_state_dict(state["sae"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self.normalizer.load_state_dict(state["normalizer"])
         self.window.load_state_dict(state["window"])
         self.latents.load_state_dict(state["latents"])

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from saecore import checkpoint
 from saecore.config.structure import structure_choice
 from saecore.data.buffer import Window, WindowSettings
 from saecore.errors import NumericsError
+from saecore.optimizer import parameter_groups
 from saecore.plugins import current_host
 from saecore.randomness import generator
 from saecore.sae_config import Shape
@@ -45,7 +47,7 @@ def build(kind, table):
     return structure_choice(kind, table, current_host()).build()
 
 
-def trainer(architecture, normalizer="none", source=None, **settings):
+def trainer(architecture, normalizer="none", source=None, optimizer="adam", **settings):
     """A small trainer with AuxK and a learning-rate schedule."""
     host = current_host()
     sae = structure_choice("architecture", ARCHITECTURES[architecture], host).build(Shape(8, 8, 24))
@@ -58,7 +60,7 @@ def trainer(architecture, normalizer="none", source=None, **settings):
     return Trainer(
         sae,
         source,
-        structure_choice("optimizer", "adam", host).build(sae.parameters(), 1e-2),
+        structure_choice("optimizer", optimizer, host).build(parameter_groups(sae, 1e-2, {}), 1e-2),
         TrainerSettings(**options),
         lr_schedule=build("schedule", {"type": "cosineannealing", "warm_up_steps": 3}),
         normalizer=build("normalizer", normalizer),
@@ -180,3 +182,76 @@ def test_autocast_trains():
         assert one.sae.W_dec.dtype == torch.float32
         losses.append(one.read_metrics()["losses/mse_loss"])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def after_steps(steps, **options):
+    """A trainer after some steps, and the weights after each of them."""
+    batches = [torch.randn(32, 8, generator=generator(0, "x", i)) for i in range(steps)]
+    one = trainer("topk", source=ListSource(batches), **options)
+    seen = []
+    for _ in range(steps):
+        one.step()
+        seen.append(one.sae.W_dec.detach().clone())
+    return one, seen
+
+
+def test_the_average_is_exported():
+    """With `ema` the exported weights are the average, while training goes on from its own."""
+    one, seen = after_steps(4, ema=0.5)
+    plain, _ = after_steps(4)
+    assert torch.equal(one.sae.W_dec, plain.sae.W_dec)
+    powers = torch.tensor([0.5 ** (3 - i) for i in range(4)])
+    average = sum(p * w for p, w in zip(powers, seen, strict=True)) / powers.sum()
+    exported = one.export()
+    torch.testing.assert_close(exported.W_dec.detach(), average / average.norm(dim=1, keepdim=True))
+    assert torch.equal(one.sae.W_dec, seen[-1])
+
+
+def test_constraints_hold_for_the_average(monkeypatch):
+    """An average of unit rows is made of unit rows again before it is exported."""
+    from saecore_plugins.architectures.topk.sae import TopK
+
+    def unit_rows(sae):
+        with torch.no_grad():
+            sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True))
+
+    monkeypatch.setattr(TopK, "after_step", unit_rows)
+    monkeypatch.setattr(TopK, "fold_scale", lambda sae: None)
+    one, _ = after_steps(4, ema=0.9)
+    with one.average.averaged():
+        assert not torch.allclose(one.sae.W_dec.norm(dim=1), torch.ones(24), atol=1e-5)
+    torch.testing.assert_close(one.export().W_dec.norm(dim=1), torch.ones(24))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "signum", "muon", "adam8bit"])
+def test_round_trip_of_optimizers_and_averages(optimizer, tmp_path):
+    """Through a checkpoint file in mid-run: the same weights, and the same exported ones."""
+    if optimizer == "adam8bit":
+        pytest.importorskip("bitsandbytes")
+    options = {} if optimizer == "signum" else {"ema": 0.9}
+    whole = trainer("topk", optimizer=optimizer, **options)
+    for _ in range(5):
+        whole.step()
+    path = checkpoint.save(tmp_path, 5, whole.state_dict(), keep=2)
+    resumed = trainer("topk", optimizer=optimizer, **options)
+    resumed.load_state_dict(checkpoint.load(path))
+    for one in (whole, resumed):
+        for _ in range(5):
+            one.step()
+    for make in (lambda one: one.sae, lambda one: one.export()):
+        for name, tensor in make(whole).state_dict().items():
+            assert torch.equal(make(resumed).state_dict()[name], tensor), name
+
+
+def test_factors_scale_the_learning_rate():
+    """A group's factor multiplies what the schedule says, in every step."""
+    one = trainer("topk")
+    groups = parameter_groups(one.sae, 1e-2, {"b_dec": 0.0, "W_enc": 0.5})
+    one.optimizer = torch.optim.SGD(groups)
+    before = {name: p.detach().clone() for name, p in one.sae.named_parameters()}
+    one.step()
+    one.step()
+    lr = 1e-2 * one.lr_schedule(1, 12)
+    assert sorted(group["lr"] for group in one.optimizer.param_groups) == [0.0, lr / 2, lr]
+    assert torch.equal(one.sae.b_dec, before["b_dec"])
+    assert not torch.equal(one.sae.encoder, before["encoder"])

@@ -33,7 +33,8 @@ def command(file: Path, settings: tuple[str, ...], no_measure: bool, as_json: bo
     from saecore.config.explain import annotated, to_tables
 
     experiment, layers = load_experiment(file, settings)
-    plan = None if no_measure else _plan(experiment, layers.source)
+    modelled = experiment.model is not None  # a dataset's own activations need no plan
+    plan = _plan(experiment, layers.source) if modelled and not no_measure else None
     if as_json:
         from saecore.plan import as_tables
 
@@ -54,8 +55,9 @@ def _plan(experiment: Experiment, source: str) -> Plan:
     from saecore.plan.record import CLOSE, size
     from saecore.sae_config import DTYPES
 
-    device = pick_device(experiment.model.device, source)
-    backend = experiment.model.plugin.build(device, DTYPES[experiment.model.dtype])
+    model = experiment.language_model
+    device = pick_device(model.device, source)
+    backend = model.plugin.build(device, DTYPES[model.dtype])
     d_in, d_out = sizes(experiment, backend, source)
     plan = make_plan(experiment, backend, d_in, d_out, device)
     refuse_if_too_big(plan)

@@ -67,10 +67,15 @@ def command(
     if foreign:
         click.echo(f"plugins from: {', '.join(foreign)}")
     t = experiment.training
+    model = experiment.model
+    origin = (
+        f"{model.plugin.name} {', '.join(model.read_hooks)}"
+        if model
+        else f"{experiment.dataset.plugin.name} activations"
+    )
     click.echo(
-        f"{experiment.name}: {experiment.sae.plugin.name} on {experiment.model.plugin.name} "
-        f"{', '.join(experiment.model.read_hooks)}, {t.steps} steps of {t.batch_size} tokens; "
-        "reading model and text"
+        f"{experiment.name}: {experiment.sae.plugin.name} on {origin}, "
+        f"{t.steps} steps of {t.batch_size} tokens" + ("; reading model and text" if model else "")
     )
     try:
         from saecore.runner import run

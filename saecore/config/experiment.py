@@ -10,7 +10,8 @@ from typing import Any, Literal
 import attrs
 
 from saecore.components import Choice, choice, choices, inline
-from saecore.config.validators import above, at_least, between
+from saecore.config.sources import default_evaluators, mismatches
+from saecore.config.validators import above, at_least, between, device
 
 Problem = tuple[str, str]
 """(key within the table, what is wrong with it)."""
@@ -32,18 +33,13 @@ class ModelTable:
     """Attention head to take from hook_z, hook_q, hook_k or hook_v; default: all, concatenated."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the language model."""
-    device: str = "auto"
+    device: str = attrs.field(default="auto", validator=device)
     """Where everything runs: "auto" (cuda, mps, cpu in this order) or a torch device."""
 
     def problems(self) -> Iterator[Problem]:
         """Report a missing or doubled hook."""
         if (self.hook is None) == (not self.hooks):
             yield "hook", "expected exactly one of hook and hooks"
-        if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is None:
-            yield (
-                "device",
-                f'expected "auto", "cpu", "mps", "cuda" or "cuda:N", got "{self.device}"',
-            )
 
     @property
     def read_hooks(self) -> tuple[str, ...]:
@@ -60,7 +56,7 @@ class DatasetTable:
     context_size: int = attrs.field(default=128, validator=at_least(2))
     """Tokens per context."""
     seed: int = attrs.field(default=0, validator=at_least(0))
-    """Seed of the order of contexts and of the mixing of activations."""
+    """Seed of the order of contexts and of the mixing of activations, or of synthetic ones."""
     prepend_bos: bool = True
     """Begin every context with the tokenizer's BOS token."""
     separator: Literal["bos", "eos", "sep", "none"] | int = "bos"
@@ -186,11 +182,16 @@ class TrainingTable:
     batch_size: int = attrs.field(default=4096, validator=at_least(1))
     """Tokens per optimizer step."""
     lr: float | Literal["auto"] = attrs.field(default=3e-4, validator=above(0))
-    """Learning rate; "auto" is 2e-4 / sqrt(d_sae / 2^14)."""
+    """Learning rate; "auto" is 2e-4 / sqrt(d_sae / 2^14) for adam, and in place of 2e-4, 5e-3 for
+    signum and 2e-3 for muon."""
+    lr_factors: dict[str, float] = attrs.field(factory=dict)
+    """Factors of the learning rate of some parameters, such as `b_dec = 0.1`."""
     lr_schedule: Choice = choice("schedule", "constant")
     """How the learning rate changes over the run."""
     optimizer: Choice = choice("optimizer", "adam")
     """The optimizer."""
+    ema: float | None = attrs.field(default=None, validator=between(0, 1))
+    """Decay of an average of the weights over steps, saved in their place; default: none."""
     clip_norm: float = attrs.field(default=1.0, validator=at_least(0))
     """Largest total gradient norm; 0 turns clipping off."""
     accumulate: int = attrs.field(default=1, validator=at_least(1))
@@ -209,7 +210,10 @@ class TrainingTable:
     """When the state of the run is written to disk."""
 
     def problems(self) -> Iterator[Problem]:
-        """Report a run without a step."""
+        """Report a run without a step, and factors below zero."""
+        for name, factor in self.lr_factors.items():
+            if factor < 0:
+                yield f"lr_factors.{name}", f"expected at least 0, got {factor}"
         if self.tokens < self.batch_size:
             yield (
                 "tokens",
@@ -241,10 +245,10 @@ class EvaluationTable:
 class Experiment:
     """A whole experiment file. Everything that decides the result stands here."""
 
-    model: ModelTable
-    """The language model."""
+    model: ModelTable | None = attrs.field(default=None, kw_only=True)
+    """The language model; none where the dataset gives activations itself."""
     dataset: DatasetTable
-    """The text."""
+    """The text, or the activations."""
     sae: SAETable
     """The sparse autoencoder."""
     training: TrainingTable
@@ -259,8 +263,8 @@ class Experiment:
     """The mixing window."""
     evaluation: EvaluationTable = attrs.field(factory=EvaluationTable)
     """Held-out figures."""
-    evaluator: tuple[Choice, ...] = choices("evaluator", ("reconstruction", "loss_recovered"))
-    """What is measured on held-out text."""
+    evaluator: tuple[Choice, ...] = choices("evaluator", default_evaluators)
+    """What is measured on held-out data; default: those that the data allow."""
     logger: tuple[Choice, ...] = choices("logger")
     """Where metrics go besides metrics.jsonl; the console is added unless it is listed."""
 
@@ -278,3 +282,11 @@ class Experiment:
                 f"expected at least one context of {self.dataset.context_size} tokens, "
                 f"got {self.buffer.tokens}",
             )
+        yield from mismatches(self)
+
+    @property
+    def language_model(self) -> ModelTable:
+        """The [model] table of an experiment that has one."""
+        if self.model is None:
+            raise LookupError("this experiment has no language model")
+        return self.model

@@ -100,7 +100,7 @@ def _converter(host: Host) -> cattrs.Converter:
     register(attrs.has, lambda value, cls: _attrs(value, cls, host, converter))
     register(_is_union, lambda value, cls: _union(value, cls, converter))
     register(lambda cls: _origin(cls) is tuple, lambda v, cls: _tuple(v, cls, converter))
-    register(lambda cls: _origin(cls) is dict, lambda v, _: _primitive(v, dict, "a table"))
+    register(lambda cls: _origin(cls) is dict, lambda v, cls: _dict(v, cls, converter))
     register(lambda cls: _origin(cls) is Literal, _literal)
     converter.register_structure_hook(bool, lambda v, _: _primitive(v, bool, "true or false"))
     converter.register_structure_hook(str, lambda v, _: _primitive(v, str, "a string"))
@@ -171,6 +171,19 @@ def _tuple(value: object, cls: Any, converter: cattrs.Converter) -> tuple[Any, .
     return tuple(result)
 
 
+def _dict(value: object, cls: Any, converter: cattrs.Converter) -> dict[str, Any]:
+    table, (_, kind) = _primitive(value, dict, "a table"), get_args(cls)
+    result, problems = {}, []
+    for key, one in table.items():
+        try:
+            result[key] = one if kind is Any else converter.structure(one, kind)
+        except Problems as error:
+            problems += [(join(key, path), message) for path, message in error.items]
+    if problems:
+        raise Problems(problems)
+    return result
+
+
 def _attrs(value: object, cls: type[Any], host: Host, converter: cattrs.Converter) -> Any:
     """Structure one attrs class: its fields, choices, the inline component, unknown keys."""
     if not isinstance(value, Mapping):
@@ -195,8 +208,9 @@ def _attrs(value: object, cls: type[Any], host: Host, converter: cattrs.Converte
                 kind, default = field.metadata["choice"], field.metadata["default"]
                 attempt(name, name, lambda k=kind, d=default: structure_choice(k, d, host))  # type: ignore[misc]
             elif "choices" in field.metadata:
-                kind, default = field.metadata["choices"], list(field.metadata["default"])
-                attempt(name, name, lambda k=kind, d=default: _choices(k, d, host))  # type: ignore[misc]
+                kind, default = field.metadata["choices"], field.metadata["default"]
+                listed = default(types.SimpleNamespace(**found)) if callable(default) else default
+                attempt(name, name, lambda k=kind, d=list(listed): _choices(k, d, host))  # type: ignore[misc]
             elif field.default is attrs.NOTHING:
                 problems.append((name, "missing; it has no default"))
             continue

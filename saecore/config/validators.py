@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -37,3 +38,9 @@ def between(low: float, high: float) -> Validator:
                 raise ValueError(f"expected a number from {low} to below {high}, got {one}")
 
     return check
+
+
+def device(instance: Any, attribute: Any, value: str) -> None:
+    """Accept the names of devices."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value) is None:
+        raise ValueError(f'expected "auto", "cpu", "mps", "cuda" or "cuda:N", got "{value}"')

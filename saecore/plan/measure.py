@@ -56,7 +56,7 @@ def measure(
     """
     memory: dict[str, int] = {}
     found, per_token = _model(experiment, backend, device, memory)
-    model, training = experiment.model, experiment.training
+    model, training = experiment.language_model, experiment.training
     read = [_rows(found[hook], model.head, training.batch_size) for hook in model.read_hooks]
     inputs = read[0] if len(read) == 1 else torch.stack(read, dim=1)
     targets, d_in = inputs, sum(one.shape[-1] for one in read)
@@ -67,9 +67,9 @@ def measure(
     found.clear()
 
     before, watched = held(device), begin_peak(device)
-    sae = make_sae(experiment, backend, d_in, d_out, device, source)
+    sae = make_sae(experiment, d_in, d_out, device, source)
     stream: Any = _Again(Batch(inputs, targets))
-    trainer = make_trainer(experiment, sae, stream)
+    trainer = make_trainer(experiment, sae, stream, source)
     seconds = _timed(trainer.step, device)  # the first allocates gradients and optimizer state
     if seconds < BUDGET:
         later = [_timed(trainer.step, device)]
@@ -86,7 +86,7 @@ def _model(
     experiment: Experiment, backend: ModelBackend, device: torch.device, memory: dict[str, int]
 ) -> tuple[dict[str, Tensor], float]:
     """Activations of one batch by hook, and seconds per token; adds the memory."""
-    model, context = experiment.model, experiment.dataset.context_size
+    model, context = experiment.language_model, experiment.dataset.context_size
     hooks = [*model.read_hooks, *((model.target_hook,) if model.target_hook else ())]
     randomness = torch.Generator().manual_seed(0)
 

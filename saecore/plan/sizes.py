@@ -104,7 +104,7 @@ def make_plan(
 def _sizes(experiment: Experiment, backend: ModelBackend, d_in: int, d_out: int) -> Sizes:
     table, training = experiment.sae, experiment.training
     d_sae = table.width(d_in)
-    hooks = len(experiment.model.read_hooks)
+    hooks = len(experiment.language_model.read_hooks)
     weights = _weights(experiment, Shape(d_in, d_out, d_sae, DTYPES[table.dtype], META, hooks))
     # Architectures call their sparsity k; with the others half of all latents are active at first.
     k = getattr(table.plugin.config, "k", None)
@@ -140,7 +140,7 @@ def _window(experiment: Experiment, sizes: Sizes) -> tuple[int, int]:
 
 
 def _row_bytes(experiment: Experiment, sizes: Sizes) -> int:
-    target = sizes.d_out if experiment.model.target_hook else 0
+    target = sizes.d_out if experiment.language_model.target_hook else 0
     return FLOAT * (sizes.d_in + target) + 16  # and the token's id and position
 
 

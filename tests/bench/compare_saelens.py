@@ -65,7 +65,7 @@ def compare(options: argparse.Namespace, directory: Path) -> None:
     backend = experiment.model.plugin.build(device, DTYPES[experiment.model.dtype])
     d_in, d_out = assembly.sizes(experiment, backend, "experiment")
     rows = assembly.read_tokens(experiment, backend, "experiment")
-    first = assembly.make_sae(experiment, backend, d_in, d_out, device, "experiment")
+    first = assembly.make_sae(experiment, d_in, d_out, device, "experiment")
     save_file({k: v.contiguous() for k, v in weights(first).items()}, directory / "initial.st")
     reading = dump(experiment, assembly.make_window(experiment, backend, rows), d_in, directory)
 

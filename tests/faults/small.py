@@ -72,9 +72,13 @@ def whole(base: dict) -> Path:
 
 
 def only_run(base: dict) -> Path:
-    """The directory of the one run there is."""
-    (directory,) = Path(base["output"], base["name"]).iterdir()
-    return directory
+    """The directory of the one run there is.
+
+    A process that ends between making a directory and writing the record leaves an empty one, which
+    is no run.
+    """
+    (record,) = Path(base["output"], base["name"]).glob("*/experiment.json")
+    return record.parent
 
 
 @contextlib.contextmanager

@@ -14,8 +14,7 @@ from saecore.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saecore.backend import ModelBackend
-    from saecore.evaluation import Evaluator, Figure
+    from saecore.evaluation import Evaluator, Figure, Origin
     from saecore.sae import SAE
 
 
@@ -29,42 +28,38 @@ class ReconstructionConfig:
 
 def build(config: ReconstructionConfig) -> Evaluator:
     """Make the evaluator."""
-    return lambda sae, backend, tokens: measure(sae, backend, tokens, config.batch_size)
+    return lambda sae, origin, held_out: measure(sae, origin, held_out, config.batch_size)
 
 
-def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) -> dict[str, Figure]:
+def measure(sae: SAE, origin: Origin, held_out: Tensor | int, batch_size: int) -> dict[str, Figure]:
     """Explained variance, MSE, cosine, norms, L0, L1 and the share of dead and dense latents.
 
     Definitions as in SAELens' evals: explained_variance = 1 − E‖x−x̂‖² / (E‖x‖² − ‖E x‖²);
-    mse = E‖x−x̂‖²; l2_ratio = E(‖x̂‖/‖x‖); relative_reconstruction_bias = E‖x̂‖² / E(x·x̂);
+    mse = E‖x−x̂‖²; l2_ratio = E(‖x̂‖/‖x‖) over x ≠ 0; relative_reconstruction_bias = E‖x̂‖² / E(x·x̂);
     dead_fraction: latents that never fire; dense_fraction: latents that fire on over 10 %.
     """
     import torch
 
-    from saecore.evaluation import Figure, Reading, batches
+    from saecore.evaluation import Figure, activations
     from saecore.metrics import explained_variance
 
-    reading = Reading.of(sae, backend)
     device = sae.W_dec.device
     names = ("mse", "squares", "squares_out", "dot", "cossim", "l2_norm_in", "l2_norm_out",
              "l2_ratio", "l0", "l1")  # fmt: skip
     sums = torch.zeros(len(names), dtype=torch.float64, device=device)
     mean = torch.zeros(sae.cfg.d_out, dtype=torch.float64, device=device)
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=device)
-    count = 0
-    for part in batches(tokens, batch_size):
-        used = reading.used(part)
-        inputs, targets = reading.activations(backend, part)
-        kept = used.to(inputs.device)
-        rows = inputs[kept].to(device).float()  # [N, d_in]
-        x = targets[kept].to(device).float().flatten(1)  # [N, d_out]
+    count = not_zero = 0
+    for read, wanted in activations(sae, origin, held_out, batch_size):
+        rows = read.to(device).float()  # [N, d_in]
+        x = wanted.to(device).float().flatten(1)  # [N, d_out]
         codes = sae.encode_sparse(rows)
         x_hat = sae(rows).float().flatten(1)
         squares, out, dot = x.square().sum(1), x_hat.square().sum(1), (x * x_hat).sum(1)
         norm, norm_out = squares.sqrt(), out.sqrt()
         cosine = dot / (norm * norm_out).clamp(min=1e-8)
         parts = ((x - x_hat).square().sum(1), squares, out, dot, cosine, norm, norm_out,
-                 norm_out / norm.clamp(min=1e-8))  # fmt: skip
+                 torch.where(norm > 0, norm_out / norm, 0.0))  # fmt: skip
         counts = codes.firing_counts()
         sums[:8] += torch.stack([one.double().sum() for one in parts])
         sums[8] += counts.sum()
@@ -72,6 +67,7 @@ def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) ->
         mean += x.double().sum(0)
         fired += counts
         count += len(x)
+        not_zero += int((norm > 0).sum())
     if not count:
         return {}
     means = dict(zip(names, (sums / count).tolist(), strict=True))
@@ -82,7 +78,7 @@ def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) ->
         "cossim": means["cossim"],
         "l2_norm_in": means["l2_norm_in"],
         "l2_norm_out": means["l2_norm_out"],
-        "l2_ratio": means["l2_ratio"],
+        "l2_ratio": means["l2_ratio"] * count / max(1, not_zero),
         "relative_reconstruction_bias": means["squares_out"] / (means["dot"] or 1e-8),
         "l0": means["l0"],
         "l1": means["l1"],
@@ -101,4 +97,5 @@ def saecore_components() -> Iterator[Component]:
         config=ReconstructionConfig,
         build=build,
         summary="explained variance, MSE, cosine, norms, L0, L1, dead and dense latents",
+        needs="activations",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class AdamConfig:
-    """Settings of Adam."""
+    """Settings of Adam; `lr = "auto"` is 2e-4 / sqrt(d_sae / 2^14)."""
 
+    auto_lr: ClassVar[float] = 2e-4
     betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=between(0, 1))
     """Decay of the averages of the gradient and of its square."""
     eps: float = attrs.field(default=1e-8, validator=above(0))
@@ -27,9 +28,7 @@ class AdamConfig:
     """Weight of an L2 penalty on the parameters."""
 
 
-def build(
-    config: AdamConfig, parameters: Iterable[torch.nn.Parameter], lr: float
-) -> torch.optim.Adam:
+def build(config: AdamConfig, parameters: Iterable[Any], lr: float) -> torch.optim.Adam:
     """Make the optimizer."""
     import torch
 

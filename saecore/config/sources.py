@@ -1,0 +1,73 @@
+"""What an experiment's data allow: with a language model, or from a dataset of activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from saecore.config.experiment import Experiment
+
+EVALUATORS = {
+    "reconstruction": "activations",
+    "loss_recovered": "model",
+    "ground_truth": "truth",
+}
+"""The evaluators of a run that lists none, and what each needs."""
+
+REASONS = {
+    "model": "needs a language model, and this run has none",
+    "activations": "needs activations, and the dataset gives none",
+    "truth": "needs the true features, which the dataset does not know",
+}
+
+
+def available(experiment: Any) -> frozenset[str]:
+    """What evaluators can have: "model", "activations", "truth".
+
+    Args:
+        experiment: anything with the attributes `dataset` and `model` of an experiment; either
+            may be missing.
+    """
+    dataset = getattr(experiment, "dataset", None)
+    gives: frozenset[str] = dataset.plugin.component.gives if dataset else frozenset()
+    return gives or frozenset({"model", "activations"})
+
+
+def default_evaluators(experiment: Any) -> list[str]:
+    """The names of the evaluators that the data allow."""
+    have = available(experiment)
+    return [name for name, needs in EVALUATORS.items() if needs in have]
+
+
+def mismatches(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """Report a model too few or too many, keys that mean nothing, evaluators that cannot work."""
+    dataset, have = experiment.dataset, available(experiment)
+    name = dataset.plugin.name
+    if "model" in have:
+        if experiment.model is None:
+            yield (
+                "model",
+                f"missing; dataset {name} has to be read by a language model: add [model] with "
+                'type and hook, or use dataset.type = "synthetic"',
+            )
+    else:
+        if experiment.model is not None:
+            yield "model", f"dataset {name} gives activations itself, no model; remove [model]"
+        for path, table in (("dataset", dataset), ("buffer", experiment.buffer)):
+            for field in attrs.fields(type(table)):
+                kept = field.name == "seed" or field.default is attrs.NOTHING
+                if not kept and getattr(table, field.name) != field.default:
+                    yield (
+                        f"{path}.{field.name}",
+                        f"dataset {name} gives activations, not text; remove the key",
+                    )
+    for i, one in enumerate(experiment.evaluator):
+        if one.component.needs not in have:
+            yield (
+                f"evaluator[{i}]",
+                f"{one.name} {REASONS[one.component.needs]}; remove it "
+                f"(these work here: {', '.join(default_evaluators(experiment))})",
+            )

@@ -1,0 +1,126 @@
+"""Where a run's activations come from: a language model over text, or a dataset that gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from saecore.assembly import make_window, pick_device, read_tokens, sizes
+from saecore.backend import ModelBackend
+from saecore.config.experiment import Experiment
+from saecore.config.explain import to_tables
+from saecore.data.source import ActivationSource, OwnActivations
+from saecore.data.tokens import TokenRows
+from saecore.errors import ConfigError
+from saecore.evaluation import Origin
+from saecore.plan import make_plan, refuse_if_too_big
+from saecore.sae_config import DTYPES
+
+
+@attrs.frozen(eq=False)
+class Feed:
+    """What a run trains on and is evaluated on."""
+
+    source: ActivationSource
+    """The stream to train on."""
+    d_in: int
+    """Size of the activations that are read."""
+    d_out: int
+    """Size of the activations that are reconstructed."""
+    device: torch.device
+    """Where the SAE is trained."""
+    origin: Origin
+    """What evaluators read: the language model, or the dataset's held-out stream."""
+    held_out: Tensor | int
+    """Held-out contexts `[n, T]`, or a number of rows of the held-out stream."""
+    record: Mapping[str, Any]
+    """What experiment.json says of model and data."""
+    metadata: Mapping[str, Any]
+    """What the saved SAE's metadata says of them, under SAELens' names."""
+    reshape: str = "none"
+    """`reshape_activations` of the saved SAE."""
+
+
+def make_feed(experiment: Experiment, source: str) -> Feed:
+    """Build the model and read the text, or build the dataset of activations.
+
+    Raises:
+        SaecoreError: they are missing, or the experiment does not fit them.
+    """
+    if experiment.model is None:
+        return _from_dataset(experiment, source)
+    return _from_model(experiment, source)
+
+
+def _from_dataset(experiment: Experiment, source: str) -> Feed:
+    table = experiment.dataset
+    try:
+        stream: OwnActivations = table.plugin.build(table.seed)
+    except ConfigError as error:
+        raise ConfigError(source, error.problems) from None
+    return Feed(
+        source=stream,
+        d_in=stream.d_in,
+        d_out=stream.d_out,
+        device=stream.device,
+        origin=stream.held_out(),
+        held_out=experiment.evaluation.tokens,
+        record={"model": None, "dataset": None, "corpus": stream.fingerprint, "tokens_key": None},
+        metadata={
+            "dataset_path": table.plugin.name,
+            **stream.metadata,
+            "corpus": stream.fingerprint,
+        },
+    )
+
+
+def _from_model(experiment: Experiment, source: str) -> Feed:
+    model, context_size = experiment.language_model, experiment.dataset.context_size
+    device = pick_device(model.device, source)
+    backend: ModelBackend = model.plugin.build(device, DTYPES[model.dtype])
+    d_in, d_out = sizes(experiment, backend, source)
+    refuse_if_too_big(make_plan(experiment, backend, d_in, d_out, device))
+    rows = read_tokens(experiment, backend, source)
+    contexts = max(1, experiment.evaluation.tokens // context_size)
+    heads = len(backend.d(model.read_hooks[0])) > 1 and model.head is None
+    return Feed(
+        source=make_window(experiment, backend, rows),
+        d_in=d_in,
+        d_out=d_out,
+        device=device,
+        origin=backend,
+        held_out=torch.from_numpy(rows.held_out[:contexts].astype("int64")),
+        record={
+            "model": dict(backend.identity),
+            "dataset": rows.identity,
+            "corpus": rows.corpus,
+            "tokens_key": rows.key,
+        },
+        metadata=_metadata(experiment, backend, rows),
+        reshape="hook_z" if heads else "none",
+    )
+
+
+def _metadata(experiment: Experiment, backend: ModelBackend, rows: TokenRows) -> dict[str, Any]:
+    model, data = experiment.language_model, experiment.dataset
+    return {
+        "dataset_path": rows.identity.get("name", data.plugin.name),
+        "hook_name": model.read_hooks[0],
+        "model_name": backend.name,
+        "model_class_name": type(getattr(backend, "model", backend)).__name__,
+        "hook_head_index": model.head,
+        **({"hook_names": list(model.hooks)} if model.hooks else {}),
+        **({"hook_name_out": model.target_hook} if model.target_hook else {}),
+        "context_size": data.context_size,
+        "seqpos_slice": list(data.positions) if data.positions else [None],
+        "prepend_bos": data.prepend_bos,
+        "exclude_special_tokens": to_tables(data)["exclude_special_tokens"],
+        "sequence_separator_token": data.separator,
+        "disable_concat_sequences": not data.concat,
+        "activation_convention": backend.convention,
+        "corpus": rows.corpus,
+    }

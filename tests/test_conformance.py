@@ -42,8 +42,8 @@ OPTIONS = {
 }
 """What else a check needs to know, by full name: the promises that a plugin does not make."""
 
-DECLARED = {"dataset.huggingface", "dataset.synthetic"}
-"""Datasets that give something else than documents at hand: only their declaration is checked."""
+DECLARED = {"dataset.huggingface", "dataset.synthetic", "evaluator.ground_truth"}
+"""What needs more than the kit has (data on disk, known directions): the declaration is checked."""
 
 NEEDS = {"optimizer.adam8bit": ["bitsandbytes"]}
 """Packages without which a plugin cannot be built."""

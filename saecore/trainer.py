@@ -98,10 +98,10 @@ class Trainer:
             counts, total = self._backward(*self._prepared(part, dead))
             fired, loss = fired + counts, loss + total
         norm = self._clip()
-        self.latents.add(fired, len(batch))
-        if self.l0_control is not None:
-            self.l0_control.update(fired.sum() / len(batch))
         if self._finite(batch, loss, norm):
+            self.latents.add(fired, len(batch))
+            if self.l0_control is not None:
+                self.l0_control.update(fired.sum() / len(batch))
             if s.unit_decoder:
                 remove_parallel(self.sae.W_dec)
             self.optimizer.step()

@@ -5,8 +5,8 @@ import torch
 
 from saecore import Shape
 from saecore.errors import ConfigError
-from tests.architectures.build import choice, context, inputs, make
 from saecore.step import Batch
+from tests.architectures.build import choice, context, inputs, make
 
 
 def test_against_a_loop():

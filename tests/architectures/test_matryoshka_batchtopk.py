@@ -1,7 +1,6 @@
 """Nested dictionaries: the losses are those of the prefixes, fixed or drawn."""
 
 import pytest
-import torch
 
 from saecore import Shape
 from saecore.errors import ConfigError

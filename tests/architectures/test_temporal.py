@@ -43,9 +43,7 @@ def test_shapes(recorded):
     latents = torch.tensor([7, 0])
     assert torch.equal(sae.encode(x, latents), features[..., latents])
     assert torch.equal(sae.encode_sparse(x).dense().view_as(features), features)
-    torch.testing.assert_close(
-        sae.decode(sae.encode_sparse(x)).view_as(x), sae.decode(features)
-    )
+    torch.testing.assert_close(sae.decode(sae.encode_sparse(x)).view_as(x), sae.decode(features))
     with pytest.raises(ValueError, match="contexts"):
         sae(x[0, 0])
 

@@ -1,6 +1,8 @@
 """Make tests/data/temporal: small temporal SAEs of SAELens, and what it computes with them.
 
-python tests/bench/record_temporal.py DIRECTORY, in SAELens' environment (tests/bench/make_peers.sh).
+python tests/bench/record_temporal.py DIRECTORY
+
+It runs in SAELens' environment (tests/bench/make_peers.sh).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class Temporal(SAE):
         return x * factor, lambda x_hat: x_hat / factor
 
     def encode_with_predictions(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """f and p of contexts `[..., T, d_in]`: `[..., T, d_sae]` each."""
+        """Codes f and predicted codes p of contexts `[..., T, d_in]`: `[..., T, d_sae]` each."""
         rows = self._joined(x)
         codes, predicted = self._codes(self._scaled(rows)[0])
         size = (*rows.shape[:-1], self.cfg.d_sae)
@@ -102,11 +102,11 @@ class Temporal(SAE):
         return codes, predicted
 
     def encode_sparse(self, x: Tensor) -> Codes:
-        """f of contexts `[..., T, d_in]`, positions as rows."""
+        """Codes f of contexts `[..., T, d_in]`, positions as rows."""
         return Codes.from_dense(self.encode_with_predictions(x)[0].flatten(0, -2))
 
     def encode(self, x: Tensor, latents: Tensor | None = None) -> Tensor:
-        """f of contexts `[..., T, d_in]`: all `[..., T, d_sae]`, or those of `latents [n]`."""
+        """Codes f of contexts `[..., T, d_in]`: all `[..., T, d_sae]`, or those of `latents`."""
         rows = self._joined(x)
         if self.cfg.normalize_activations in (*RUNTIME, *self.own_normalizations):
             self._restore = self._scaled(rows)[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from saecore.codes import Codes
 from saecore.errors import ConfigError
@@ -41,7 +42,7 @@ class Identity(SAE):
         """One direction for every coordinate, whatever the arguments."""
         self.after_step()
 
-    def select(self, x: torch.Tensor) -> Codes:
+    def select(self, x: Tensor) -> Codes:
         """Every latent."""
         return self.encoding(x).topk(self.cfg.d_sae)
 
@@ -53,5 +54,5 @@ class Identity(SAE):
         for bias in (self.b_enc, self.b_dec):
             bias.zero_()
 
-    def scale_input(self, factor: float, out: float | None = None) -> None:
+    def scale_input(self, factor: float | Tensor, out: float | Tensor | None = None) -> None:
         """The identity of scaled activations is the identity."""

@@ -97,11 +97,12 @@ class PCA(SAE):
         self.b_dec.copy_(self.mean)
 
     @torch.no_grad()
-    def scale_input(self, factor: float, out: float | None = None) -> None:
+    def scale_input(self, factor: float | Tensor, out: float | Tensor | None = None) -> None:
         """Components have length 1 in any unit; features take that of raw activations."""
-        self.b_dec.div_(factor)
-        self.mean.div_(factor)
-        self.scatter.div_(factor**2)
+        factors = torch.as_tensor(factor, device=self.mean.device).expand_as(self.mean)
+        self.b_dec.div_(factors)
+        self.mean.div_(factors)
+        self.scatter.div_(torch.outer(factors, factors))
 
     def to_inference(self) -> SAE:
         """An AbsTopK SAE, which is the same function."""

@@ -24,7 +24,7 @@ class Temporal(SAE):
     q W_dec at the foot of the perpendicular from r. Then f = topk(z(r)). Only f is sparse, and
     only f is what `encode` gives and `decode` takes.
 
-    Inputs are contexts: `[..., T, d_in]`, position after position. Loading and inference only.
+    Inputs are contexts: `[N, T, d_in]`, position after position. Loading and inference only.
     Source: SAELens 6 (`temporal`).
 
     Raises:
@@ -72,7 +72,7 @@ class Temporal(SAE):
         return x * factor, lambda x_hat: x_hat / factor
 
     def encode_with_predictions(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes f and predicted codes p of contexts `[..., T, d_in]`: `[..., T, d_sae]` each."""
+        """Codes f and predicted codes p of contexts `[N, T, d_in]`: `[N, T, d_sae]` each."""
         rows = self._joined(x)
         codes, predicted = self._codes(self._scaled(rows)[0])
         size = (*rows.shape[:-1], self.cfg.d_sae)
@@ -80,8 +80,8 @@ class Temporal(SAE):
 
     def _codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The same of scaled contexts, `[B, T, d_sae]`."""
-        if x.dim() < 2:
-            raise ValueError(f"a temporal SAE reads contexts [..., T, d_in], got {list(x.shape)}")
+        if x.dim() < 3:  # rows of a matrix may be gathered from anywhere
+            raise ValueError(f"a temporal SAE reads contexts [N, T, d_in], got {list(x.shape)}")
         rest = x.reshape(-1, *x.shape[-2:])
         rest = rest if self.centre is None else rest - self.centre
         weight = self.W_enc / (4 * self.cfg.d_in)
@@ -102,11 +102,11 @@ class Temporal(SAE):
         return codes, predicted
 
     def encode_sparse(self, x: Tensor) -> Codes:
-        """Codes f of contexts `[..., T, d_in]`, positions as rows."""
+        """Codes f of contexts `[N, T, d_in]`, positions as rows."""
         return Codes.from_dense(self.encode_with_predictions(x)[0].flatten(0, -2))
 
     def encode(self, x: Tensor, latents: Tensor | None = None) -> Tensor:
-        """Codes f of contexts `[..., T, d_in]`: all `[..., T, d_sae]`, or those of `latents`."""
+        """Codes f of contexts `[N, T, d_in]`: all `[N, T, d_sae]`, or those of `latents`."""
         rows = self._joined(x)
         if self.cfg.normalize_activations in (*RUNTIME, *self.own_normalizations):
             self._restore = self._scaled(rows)[1]
@@ -125,7 +125,7 @@ class Temporal(SAE):
         return out if self.cfg.tied_weights and self.centre is None else out + self.b_dec
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruction of contexts `[..., T, d_in]`."""
+        """Reconstruction of contexts `[N, T, d_in]`."""
         rows = self._joined(x)
         scaled, restore = self._scaled(rows)
         codes, predicted = self._codes(scaled)
@@ -157,6 +157,6 @@ class Temporal(SAE):
         """Refused: attention reads the codes."""
         raise ConfigError("temporal", ["decoder norms cannot be folded: attention reads the codes"])
 
-    def scale_input(self, factor: float, out: float | None = None) -> None:
+    def scale_input(self, factor: float | Tensor, out: float | Tensor | None = None) -> None:
         """Refused: attention reads the codes."""
         raise ConfigError("temporal", ["a scale cannot be folded: attention reads the codes"])

@@ -4,6 +4,7 @@ import pytest
 
 from saecore.step import Batch
 from tests.architectures.build import context, inputs, make
+from tests.architectures.test_pca import trainer
 
 FALLING = {"type": "linear", "start": 8.0, "end": 1.0}
 
@@ -37,3 +38,14 @@ def test_evaluation_uses_k():
     """Outside training steps k is the final one."""
     sae = make("topk", d_sae=40, k=4, k_schedule=FALLING)
     assert len(sae.encode_sparse(inputs(10)).values) == 40
+
+
+def test_the_trainer_follows_it():
+    """In a run, the k that is used and logged falls with the schedule."""
+    batches = [inputs(40, seed=step) + 5 for step in range(4)]
+    one = trainer(make("topk", d_sae=40, k=4, k_schedule=FALLING), batches)
+    logged = []
+    for _ in batches:
+        one.step()
+        logged.append(one.read_metrics()["details/k"])
+    assert logged == [32, 32, 25, 18]

@@ -11,7 +11,7 @@ from tests.architectures.build import choice, context, inputs, make
 def prefix_loss(sae, features, x, width):
     """Mean squared error of the reconstruction from the first `width` latents."""
     part = (features[:, :width] / sae.decoder_norms()[:width]) @ sae.W_dec[:width] + sae.b_dec
-    return float((part - x).square().sum(-1).mean())
+    return (part - x).square().sum(-1).mean().item()
 
 
 def step(sae, x, number=0, seed=0):
@@ -26,7 +26,7 @@ def test_fixed_widths():
     output, features = step(sae, x)
     assert set(output.losses) == {"mse_loss", "inner_mse_loss_5", "inner_mse_loss_11"}
     for name, width in (("inner_mse_loss_5", 5), ("inner_mse_loss_11", 11), ("mse_loss", 20)):
-        assert float(output.losses[name]) == pytest.approx(prefix_loss(sae, features, x, width))
+        assert output.losses[name].item() == pytest.approx(prefix_loss(sae, features, x, width))
     assert [(one.start, one.stop) for one in output.levels] == [(0, 5), (5, 11), (11, 20)]
 
 
@@ -41,7 +41,7 @@ def test_random_widths():
         assert widths == sorted(set(widths))
         assert 2 <= len(widths) <= 4
         for i, width in enumerate(widths[:-1]):
-            ours = float(output.losses[f"inner_mse_loss_{i}"])
+            ours = output.losses[f"inner_mse_loss_{i}"].item()
             assert ours == pytest.approx(prefix_loss(sae, features, x, width))
         assert len(output.losses) == len(widths)
 

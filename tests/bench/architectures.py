@@ -105,12 +105,10 @@ def table(rows: list[dict[str, Any]], tokens: int) -> str:
         "# Every architecture at equal tokens",
         "",
         f"Each of `experiments/*.toml`, trained on {tokens:,} tokens of the embedded model's "
-        "activations; figures",
-        "on held-out text. `python -m tests.bench.architectures` makes this table. Coefficients "
-        "are set for an L0 near",
-        "32; compare rows only where L0 is alike. Dead latents are those that never fire on the "
-        "held-out text. Seconds",
-        "are those of the machine below, whatever else it did.",
+        "activations; figures on held-out text, on which dead latents never fire. "
+        "`python -m tests.bench.architectures` makes this table. Coefficients are set for an L0 "
+        "near 32; compare rows only where L0 is alike. Seconds are those of the machine below, "
+        "whatever else it did.",
         "",
         f"| experiment | d_sae | {' | '.join(COLUMNS)} | seconds |",
         "| --- | ---: |" + " ---: |" * (len(COLUMNS) + 1),

@@ -64,10 +64,11 @@ class Gated(SAE):
         gate = self.encoding(batch.inputs).above(0.0)
         codes = self._magnitude(gate)
         x_hat = self.reconstruct(codes, batch.inputs)
-        norms, W_dec, b_dec = self.decoder_norms(), self.W_dec, self.b_dec
+        decoder: tuple[Tensor, ...] = (self.decoder_norms(), self.W_dec, self.b_dec)
         if self.cfg.detach_aux:
             # The norms too: else the penalty shrinks the rows, and r_mag makes up for it.
-            norms, W_dec, b_dec = norms.detach(), W_dec.detach(), b_dec.detach()
+            decoder = tuple(one.detach() for one in decoder)
+        norms, W_dec, b_dec = decoder
         penalty = gate.sum_per_row(gate.values * gate.per_latent(norms)).mean()
         losses = {
             "mse_loss": context.reconstruction_loss(x_hat),

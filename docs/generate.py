@@ -91,6 +91,7 @@ def _index(reference: dict[str, str]) -> str:
         + "\nLook something up (written from the code; `saecore plugins NAME` and `saecore check` "
         "say the same in a terminal):\n\n"
         + links(iter(reference), lambda name: reference[name])
+        + "\nChoose: [the architectures](architectures/README.md), a page for each.\n"
         + f"\nUnderstand:\n\n{written('explanation')}"
     )
 

@@ -10,6 +10,8 @@ from saecore.data.buffer import Window, WindowSettings
 from saecore.data.packing import Packing
 from saecore.data.tokens import TokenRows, special_tokens, token_rows
 from saecore.errors import ConfigError, DataError
+from saecore.initialization import Start
+from saecore.normalize import RUNTIME
 from saecore.randomness import generator
 from saecore.sae import SAE
 from saecore.sae_config import DTYPES, Shape
@@ -180,9 +182,25 @@ def make_sae(
     except ConfigError as error:
         raise ConfigError(source, error.problems) from None
     if table.init_from is None:
-        sae.initialize(generator(experiment.seed, "init"), table.init.decoder_norm)
+        tied = table.init.type != "independent"
+        sae.initialize(generator(experiment.seed, "init"), table.init.decoder_norm, tied)
         return sae
     start = SAE.load_from_disk(table.init_from, device)
+    scaling = table.normalizer.name if table.normalizer.name in RUNTIME else "none"
+    problems = []
+    if start.architecture != sae.architecture:
+        problems.append(
+            f"sae.init_from: {table.init_from} is a {start.architecture} SAE, the experiment's is "
+            f'{sae.architecture}; set sae.architecture = "{start.architecture}"'
+        )
+    if start.cfg.normalize_activations != scaling:
+        problems.append(
+            f"sae.init_from: {table.init_from} normalizes activations by "
+            f'"{start.cfg.normalize_activations}", the experiment by "{scaling}"; set '
+            f'sae.normalizer = "{start.cfg.normalize_activations}"'
+        )
+    if problems:
+        raise ConfigError(source, problems)
     state, given = sae.state_dict(), start.state_dict()
     for name, tensor in state.items():
         if name not in given or given[name].shape != tensor.shape:
@@ -219,4 +237,5 @@ def make_trainer(experiment: Experiment, sae: SAE, window: Window) -> Trainer:
         lr_schedule=t.lr_schedule.build(),
         normalizer=experiment.sae.normalizer.build(),
         dead_latents=experiment.sae.dead_latents.build(),
+        start=Start(experiment.sae.init, saved=experiment.sae.init_from is not None),
     )

@@ -26,7 +26,8 @@ def published(
     """The SAE as it would be saved now, with metadata under the names that SAELens uses."""
     sae = trainer.export()
     model, data, table = experiment.model, experiment.dataset, experiment.sae
-    details = reference_details(trainer.sae, table.init.decoder_norm, trainer.dead_latents)
+    norm = None if table.init.type == "search" else table.init.decoder_norm
+    details = reference_details(trainer.sae, norm, trainer.dead_latents)
     metadata = {
         "dataset_path": data.plugin.name,
         "hook_name": model.read_hooks[0],
@@ -57,12 +58,12 @@ def published(
     return sae
 
 
-def reference_details(sae: SAE, decoder_norm: float, dead_latents: Any) -> dict[str, Any]:
+def reference_details(sae: SAE, decoder_norm: float | None, dead_latents: Any) -> dict[str, Any]:
     """Settings that only training used, under SAELens' names.
 
     Args:
         sae: the SAE in its training form.
-        decoder_norm: norm of the decoder rows at the start.
+        decoder_norm: norm of the decoder rows at the start; None where it was searched for.
         dead_latents: the strategy; the weight of its loss is recorded where SAELens has one.
     """
     details = {"decoder_init_norm": decoder_norm, **sae.training_details()}

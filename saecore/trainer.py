@@ -13,6 +13,7 @@ from torch import Tensor
 from saecore.constraints import make_unit, remove_parallel
 from saecore.data.source import ActivationSource
 from saecore.errors import NumericsError
+from saecore.initialization import Start
 from saecore.metrics import LatentCounters, MetricWindow
 from saecore.randomness import generator
 from saecore.sae import SAE
@@ -52,9 +53,12 @@ class Trainer:
         lr_schedule: Schedule,
         normalizer: Normalizer,
         dead_latents: DeadLatents,
+        start: Start | None = None,
     ) -> None:
         self.sae, self.source, self.optimizer, self.settings = sae, source, optimizer, settings
         self.lr_schedule, self.normalizer, self.dead_latents = lr_schedule, normalizer, dead_latents
+        normalizer.check(sae)
+        self.start = start
         device = sae.W_dec.device
         self.window = MetricWindow(sae.cfg.d_out, device)
         self.latents = LatentCounters(sae.cfg.d_sae, settings.feature_sampling_window, device)
@@ -64,9 +68,15 @@ class Trainer:
         """Steps skipped for numbers that were not finite."""
 
     def prepare(self) -> None:
-        """Estimate the normalizer's scale from the beginning of the stream, then rewind."""
+        """Estimate the normalizer's scale, and first weights that depend on activations, from the
+        beginning of the stream, then rewind.
+        """
         if self.normalizer.tokens:
             self.normalizer.estimate(self._first_batches(self.normalizer.tokens))
+            self.source.seek(0)
+        if self.start is not None:
+            raw = self._first_batches(self.start.tokens) if self.start.tokens else []
+            self.start(self.sae, self.normalizer, [self.normalizer.apply(one) for one in raw])
             self.source.seek(0)
 
     def step(self) -> None:

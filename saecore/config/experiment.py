@@ -103,10 +103,22 @@ class BufferTable:
 class InitTable:
     """How the weights begin."""
 
-    type: Literal["tied"] = "tied"
-    """Decoder rows in random directions, the encoder their transpose, biases zero."""
+    type: Literal["tied", "independent", "search"] = "tied"
+    """Decoder rows in random directions and the encoder their transpose ("tied"), or with random
+    directions of its own ("independent"); "search" is tied, at the norm with the smallest
+    reconstruction loss."""
     decoder_norm: float = attrs.field(default=0.1, validator=above(0))
-    """Norm of every decoder row at the start."""
+    """Norm of every decoder row at the start; a search looks from a hundredth to fifty times it."""
+    b_dec: Literal["zero", "mean", "geometric_median"] = "zero"
+    """Where the decoder bias begins: at 0, or at the mean or the geometric median of the
+    activations that are reconstructed."""
+    tokens: int = attrs.field(default=32_768, validator=at_least(1))
+    """Tokens at the beginning of the stream from which bias and norm are found."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether activations are needed for it."""
+        return self.type == "search" or self.b_dec != "zero"
 
 
 @attrs.frozen
@@ -138,6 +150,8 @@ class SAETable:
             json.dumps(self.metadata, allow_nan=False)
         except (TypeError, ValueError) as error:
             yield "metadata", f"expected values that JSON can hold: {error}"
+        if self.init_from is not None and self.init != InitTable():
+            yield "init", "has no effect with init_from; remove one of the two"
         if (self.d_sae is None) == (self.expansion_factor is None):
             yield "d_sae", "expected exactly one of d_sae and expansion_factor"
 

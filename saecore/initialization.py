@@ -122,4 +122,5 @@ def search_norm(sae: SAE, inputs: Tensor, targets: Tensor, norm: float) -> float
     fine = [low + (high - low) * i / 21 for i in range(1, 21)]
     chosen = min([coarse[best], *fine], key=loss)
     scale(chosen)
-    return norm * chosen
+    found: float = norm * chosen
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from saecore.backend import ModelBackend
+from saecore.calibration import check_threshold_form
 from saecore.config.experiment import Experiment
 from saecore.data.buffer import Window, WindowSettings
 from saecore.data.packing import Packing
@@ -217,6 +218,8 @@ def make_sae(
 def make_trainer(experiment: Experiment, sae: SAE, window: Window) -> Trainer:
     """The trainer, before its first step."""
     t = experiment.training
+    if experiment.evaluation.calibrate_l0 is not None:
+        check_threshold_form(sae)
     lr = 2e-4 / (sae.cfg.d_sae / 2**14) ** 0.5 if t.lr == "auto" else float(t.lr)
     settings = TrainerSettings(
         t.steps,

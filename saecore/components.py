@@ -19,6 +19,7 @@ KINDS: dict[str, str] = {
     "evaluator": "(config) -> (sae, backend, tokens) -> Figures",
     "logger": "(config, run_dir) -> Logger",
     "model": "(config, device) -> ModelBackend",
+    "monitor": "(config) -> Monitor: (view) -> warning or None",
     "normalizer": "(config) -> Normalizer strategy",
     "optimizer": "(config, parameters, lr) -> Optimizer",
     "schedule": "(config) -> (step, total) -> float, a multiplier",

@@ -79,6 +79,24 @@ def batches(tokens: Tensor, size: int) -> Iterator[Tensor]:
     yield from tokens.split(size)
 
 
+def activations(
+    sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int
+) -> Iterator[Tensor]:
+    """The activations that an SAE reads, batch by batch `[N, d_in]`.
+
+    Args:
+        sae: the SAE; its metadata says where the model is read.
+        backend: the language model.
+        tokens: contexts `[n, T]`.
+        batch_size: contexts in a batch.
+    """
+    reading = Reading.of(sae, backend)
+    for part in batches(tokens, batch_size):
+        used = reading.used(part)
+        value = reading.read(backend.activations(part, [reading.hook])[reading.hook])
+        yield value[used.to(value.device)]
+
+
 def evaluate(
     sae: SAE, backend: ModelBackend, tokens: Tensor, evaluators: Mapping[str, Evaluator]
 ) -> dict[str, dict[str, Any]]:

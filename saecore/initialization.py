@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from saecore.config.experiment import InitTable
+from saecore.config.init import InitTable
 from saecore.errors import ConfigError
 from saecore.sae import SAE
 from saecore.step import Batch, Normalizer

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+import torch
 
 from saecore.backend import ModelBackend
+from saecore.calibration import calibrated
 from saecore.config.experiment import Experiment
 from saecore.config.explain import to_tables
 from saecore.data.tokens import TokenRows
+from saecore.evaluation import activations
 from saecore.sae import SAE
 from saecore.sae_config import Metadata
 from saecore.trainer import Trainer
@@ -42,7 +45,7 @@ def published(
         "disable_concat_sequences": not data.concat,
         "training_architecture": sae.architecture,
         "training_architecture_details": details,
-        "l0": values.get("metrics/l0"),
+        "l0": experiment.evaluation.calibrate_l0 or values.get("metrics/l0"),
         "num_dead_features": values.get("sparsity/dead_features"),
         "activation_convention": "raw",
         "corpus": rows.corpus,
@@ -55,7 +58,12 @@ def published(
         reshape_activations="hook_z" if heads else "none",
         metadata=Metadata(metadata),
     )
-    return sae
+    if experiment.evaluation.calibrate_l0 is None:
+        return sae
+    contexts = max(1, experiment.evaluation.tokens // data.context_size)
+    held_out = torch.from_numpy(rows.held_out[:contexts].astype("int64"))
+    read = activations(sae, backend, held_out, experiment.buffer.model_batch_size)
+    return calibrated(sae, read, experiment.evaluation.calibrate_l0)
 
 
 def reference_details(sae: SAE, decoder_norm: float | None, dead_latents: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from saecore.data.tokens import TokenRows
 from saecore.errors import NumericsError
 from saecore.evaluation import evaluate
 from saecore.files import explained, write_json
+from saecore.monitors import Monitors
 from saecore.plugins import Host, current_host, versions
 from saecore.publishing import published
 from saecore.sae import SAE
@@ -104,6 +105,7 @@ def _train(
         metrics.write(trainer.completed, trainer.tokens, values)
         loggers.call("scalars", trainer.completed, values)
 
+    monitors = Monitors(experiment.monitor)
     trainer.prepare()
     began = last = time.monotonic()
     logged = trainer.completed
@@ -120,6 +122,7 @@ def _train(
             values["performance/tokens_per_second"] = tokens / max(1e-9, now - last)
             last, logged = now, trainer.completed
             log(values)
+            monitors(trainer, values)
         checkpoint = training.checkpoint
         if checkpoint.every_steps and (trainer.completed % checkpoint.every_steps == 0 or final):
             save(

@@ -66,6 +66,8 @@ class Trainer:
         """Completed steps."""
         self.skipped = 0
         """Steps skipped for numbers that were not finite."""
+        self.last: tuple[Batch, Tensor, Tensor] | None = None
+        """The last (part of a) batch, its targets and their reconstruction, for monitors."""
 
     def prepare(self) -> None:
         """Estimate the normalizer's scale, and first weights that depend on activations, from the
@@ -145,6 +147,7 @@ class Trainer:
         fired = output.codes.firing_counts()
         restored = context.restored(output.reconstruction)
         self.window.add_output(output, context.targets, restored, fired)
+        self.last = part, context.targets, restored.detach()
         return fired
 
     def _clip(self) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 
 from saecore import SAE
 from saecore.config import structure_experiment
-from saecore.config.experiment import InitTable
+from saecore.config.init import InitTable
 from saecore.config.structure import structure_choice
 from saecore.data.buffer import Window, WindowSettings
 from saecore.errors import ConfigError

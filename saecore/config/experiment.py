@@ -10,7 +10,19 @@ from typing import Any, Literal
 import attrs
 
 from saecore.components import Choice, choice, choices, inline
+from saecore.config.init import InitTable
 from saecore.config.validators import above, at_least, between
+
+MONITORS = (
+    "activation_scale",
+    "coefficient",
+    "dominant_tokens",
+    "dying_latents",
+    "norm_drift",
+    "thresholds",
+)
+"""The built-in monitors, all on by default: what they find is silent, and they cost nearly nothing.
+"""
 
 Problem = tuple[str, str]
 """(key within the table, what is wrong with it)."""
@@ -97,28 +109,6 @@ class BufferTable:
     """Tokens per fill; the window holds two fills (4 * d_in bytes a token each in float32)."""
     model_batch_size: int = attrs.field(default=32, validator=at_least(1))
     """Contexts per forward pass of the language model."""
-
-
-@attrs.frozen
-class InitTable:
-    """How the weights begin."""
-
-    type: Literal["tied", "independent", "search"] = "tied"
-    """Decoder rows in random directions and the encoder their transpose ("tied"), or with random
-    directions of its own ("independent"); "search" is tied, at the norm with the smallest
-    reconstruction loss."""
-    decoder_norm: float = attrs.field(default=0.1, validator=above(0))
-    """Norm of every decoder row at the start; a search looks from a hundredth to fifty times it."""
-    b_dec: Literal["zero", "mean", "geometric_median"] = "zero"
-    """Where the decoder bias begins: at 0, or at the mean or the geometric median of the
-    activations that are reconstructed."""
-    tokens: int = attrs.field(default=32_768, validator=at_least(1))
-    """Tokens at the beginning of the stream from which bias and norm are found."""
-
-    @property
-    def needs_data(self) -> bool:
-        """Whether activations are needed for it."""
-        return self.type == "search" or self.b_dec != "zero"
 
 
 @attrs.frozen
@@ -230,6 +220,14 @@ class EvaluationTable:
     """Held-out tokens to evaluate on; 0 turns evaluation off."""
     every_tokens: int | None = attrs.field(default=None, validator=at_least(1))
     """Training tokens between two evaluations; default: only at the end."""
+    calibrate_l0: float | None = attrs.field(default=None, validator=above(0))
+    """Publish the SAE as JumpReLU with this mean L0: before it is saved, its threshold is set on
+    the held-out tokens (so its L0 there is no longer a held-out figure)."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Report a calibration on nothing."""
+        if self.calibrate_l0 is not None and not self.tokens:
+            yield "calibrate_l0", "expected evaluation.tokens above 0, on which to calibrate"
 
 
 @attrs.frozen
@@ -256,6 +254,8 @@ class Experiment:
     """Held-out figures."""
     evaluator: tuple[Choice, ...] = choices("evaluator", ("reconstruction", "loss_recovered"))
     """What is measured on held-out text."""
+    monitor: tuple[Choice, ...] = choices("monitor", MONITORS)
+    """What watches the run and warns, at log intervals; all there are unless some are listed."""
     logger: tuple[Choice, ...] = choices("logger")
     """Where metrics go besides metrics.jsonl; the console is added unless it is listed."""
 

@@ -61,8 +61,8 @@ class Coefficient:
             return None
         return (
             f"sae.{name} grew from {before:.3g} to {now:.3g} and L0 stayed at {l0:.3g}; the "
-            "penalty is past saturation: lower the coefficient, or check that it reaches the latents "
-            "(with JumpReLU: sae.jumprelu_bandwidth)"
+            "penalty is past saturation: lower the coefficient, or check that it reaches "
+            "the latents (with JumpReLU: sae.jumprelu_bandwidth)"
         )
 
 

@@ -45,7 +45,7 @@ class Thresholds:
         begun, before = self._before
         if view.step - begun < self.config.steps:
             return None
-        moved = float((threshold - before).abs().max())
+        moved = float((threshold.detach() - before).abs().max())
         mean = float(before.mean())
         self._before = view.step, threshold.detach().clone()
         if moved > self.config.change * mean:

@@ -77,9 +77,10 @@ class Trainer:
             self.normalizer.estimate(self._first_batches(self.normalizer.tokens))
             self.source.seek(0)
         if self.start is not None:
-            raw = self._first_batches(self.start.tokens) if self.start.tokens else []
+            raw = self._first_batches(self.start.tokens) if self.start.tokens else ()
             self.start(self.sae, self.normalizer, [self.normalizer.apply(one) for one in raw])
-            self.source.seek(0)
+            if self.start.tokens:
+                self.source.seek(0)
 
     def step(self) -> None:
         """One optimizer step on the next batch.

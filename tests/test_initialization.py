@@ -1,10 +1,13 @@
 """First weights: directions, bias and norm from activations, a saved SAE to start from."""
 
+import tomllib
+
 import numpy as np
 import pytest
 import torch
 
 from saecore import SAE
+from saecore.assembly import make_sae
 from saecore.config import structure_experiment
 from saecore.config.init import InitTable
 from saecore.config.structure import structure_choice
@@ -15,6 +18,7 @@ from saecore.plugins import current_host
 from saecore.randomness import generator
 from saecore.runner import run
 from tests.dead_latents.cases import ARCHITECTURES, make
+from tests.helpers import MINIMAL
 from tests.test_runner import cache, tables, text  # noqa: F401 (fixtures)
 from tests.test_trainer import NoisyBackend, trainer
 
@@ -56,6 +60,18 @@ def test_directions(kind):
     cosines = torch.nn.functional.cosine_similarity(sae.encoder, sae.W_dec)
     assert bool((cosines > 0.999).all()) == (kind == "tied")
     assert abs(float(cosines.mean())) < 0.15 or kind == "tied"
+
+
+@pytest.mark.parametrize(
+    ("kind", "tied"), [("tied", True), ("independent", False), ("search", True)]
+)
+def test_types_of_an_experiment(kind, tied):
+    """`sae.init` decides the directions; what needs activations waits for them."""
+    tables = tomllib.loads(MINIMAL)
+    tables["sae"]["init"] = {"type": kind, "decoder_norm": 0.3}
+    sae = make_sae(structure_experiment(tables), None, 16, 16, torch.device("cpu"), "experiment")
+    assert torch.equal(sae.encoder, sae.W_dec) == (kind != "independent")
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.full((64,), 0.3))
 
 
 @pytest.mark.parametrize("name", [one for one in ARCHITECTURES if one != "matching_pursuit"])

@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from saecore import SAE
+from saecore.config import structure_experiment
 from saecore.config.structure import structure_choice
 from saecore.errors import ConfigError, NumericsError
 from saecore.plugins import current_host
+from saecore.runner import run
 from saecore.step import Batch
 from tests.dead_latents.cases import ARCHITECTURES, make
+from tests.test_runner import cache, tables, text  # noqa: F401 (fixtures)
 
 FOLDABLE = [name for name in ARCHITECTURES if name != "matching_pursuit"]
 
@@ -157,3 +160,14 @@ def test_features_keep_their_scale():
     estimated(activations()).fold(sae)
     assert sae.cfg.rescale_acts_by_decoder_norm is False
     assert attrs.asdict(sae.cfg.method, recurse=False)["k"] == 3
+
+
+def test_a_run(text, tmp_path):  # noqa: F811
+    """A run with whitening saves an SAE that takes raw activations and explains their variance."""
+    base = tables(text, tmp_path)
+    base["sae"]["normalizer"] = {"type": "covariance_whitening", "tokens": 4096}
+    base["evaluation"] = {"tokens": 512}
+    base["evaluator"] = ["reconstruction"]
+    result = run(structure_experiment(base))
+    assert result.sae.cfg.normalize_activations == "none"
+    assert result.evaluation["reconstruction"]["explained_variance"]["value"] > 0.1

@@ -65,7 +65,7 @@ class Monitors:
     """
 
     def __init__(self, choices: Sequence[Choice]) -> None:
-        self._silent: dict[str, Monitor] = {one.name: one.build() for one in choices}
+        self._silent: list[tuple[str, Monitor]] = [(one.name, one.build()) for one in choices]
 
     def __call__(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         """Let those look that have not spoken yet.
@@ -86,12 +86,12 @@ class Monitors:
             targets,
             reconstruction,
         )
-        for name, monitor in list(self._silent.items()):
+        for name, monitor in list(self._silent):
             try:
                 with torch.no_grad():
                     warning = monitor(view)
             except Exception as error:  # a stranger may raise anything
                 warning = f"fails and is left out: {type(error).__name__}: {error}"
             if warning is not None:
-                del self._silent[name]
+                self._silent.remove((name, monitor))
                 print(f"warning: monitor {name}: step {view.step}: {warning}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from saecore.backend import ModelBackend
+from saecore.calibration import check_threshold_form
 from saecore.config.experiment import Experiment
 from saecore.data.buffer import Window, WindowSettings
 from saecore.data.packing import Packing
@@ -12,7 +13,9 @@ from saecore.data.source import ActivationSource
 from saecore.data.tokens import TokenRows, special_tokens, token_rows
 from saecore.end_to_end import ContextStream, ModelLoss
 from saecore.errors import ConfigError, DataError
+from saecore.initialization import Start
 from saecore.l0_control import L0Control
+from saecore.normalize import RUNTIME
 from saecore.optimizer import parameter_groups
 from saecore.randomness import generator
 from saecore.sae import SAE
@@ -197,9 +200,25 @@ def make_sae(
     if table.init_from is None:
         unit = table.decoder_norm == "unit"
         norm = 1.0 if unit else table.init.decoder_norm
-        sae.initialize(generator(experiment.seed, "init"), norm)
+        tied = table.init.type != "independent"
+        sae.initialize(generator(experiment.seed, "init"), norm, tied)
         return sae
     start = SAE.load_from_disk(table.init_from, device)
+    scaling = table.normalizer.name if table.normalizer.name in RUNTIME else "none"
+    problems = []
+    if start.architecture != sae.architecture:
+        problems.append(
+            f"sae.init_from: {table.init_from} is a {start.architecture} SAE, the experiment's is "
+            f'{sae.architecture}; set sae.architecture = "{start.architecture}"'
+        )
+    if start.cfg.normalize_activations != scaling:
+        problems.append(
+            f"sae.init_from: {table.init_from} normalizes activations by "
+            f'"{start.cfg.normalize_activations}", the experiment by "{scaling}"; set '
+            f'sae.normalizer = "{start.cfg.normalize_activations}"'
+        )
+    if problems:
+        raise ConfigError(source, problems)
     state, given = sae.state_dict(), start.state_dict()
     for name, tensor in state.items():
         if name not in given or given[name].shape != tensor.shape:
@@ -235,6 +254,8 @@ def make_trainer(
         raise ConfigError(
             source, [f"training.ema: optimizer {name} averages by itself; remove the key"]
         )
+    if experiment.evaluation.calibrate_l0 is not None:
+        check_threshold_form(sae)
     settings = TrainerSettings(
         t.steps,
         t.batch_size,
@@ -267,6 +288,7 @@ def make_trainer(
         dead_latents=experiment.sae.dead_latents.build(),
         l0_control=control,
         model_loss=_model_loss(experiment, backend),
+        start=Start(experiment.sae.init, saved=experiment.sae.init_from is not None),
     )
 
 

@@ -321,6 +321,11 @@ class SAE(nn.Module):
             for name in self.activation.latent_vectors if self.activation is not None else ():
                 getattr(self.activation, name).mul_(factor)
 
+    def shift_preactivations(self, shift: Tensor) -> None:
+        """Add `shift [d_sae]` to all pre-activations, in place, whatever the input."""
+        with torch.no_grad():
+            self.b_enc.add_(shift)
+
     def scale_input(self, factor: float | Tensor, out: float | Tensor | None = None) -> None:
         """Fold factors of the activations into the weights, in place.
 

@@ -165,6 +165,14 @@ class Normalizer(Protocol):
     tokens: int
     """Tokens of activations to estimate from; 0 where nothing is estimated."""
 
+    def check(self, sae: SAE) -> None:
+        """Refuse an SAE into which the scale cannot be folded.
+
+        Raises:
+            ConfigError: it is one.
+        """
+        ...
+
     def estimate(self, batches: Iterable[Batch]) -> None:
         """Estimate the scale from batches of raw activations."""
         ...
@@ -181,6 +189,14 @@ class Normalizer(Protocol):
 
     def fold(self, sae: SAE) -> None:
         """Change the weights in place so that the SAE takes raw activations."""
+        ...
+
+    def unfold(self, sae: SAE) -> None:
+        """Change the weights of an SAE that takes raw activations so that it takes scaled ones.
+
+        Raises:
+            ConfigError: that is not possible.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:

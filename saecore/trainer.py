@@ -15,6 +15,7 @@ from saecore.data.source import ActivationSource
 from saecore.ema import WeightAverage
 from saecore.end_to_end import ModelLoss
 from saecore.errors import NumericsError
+from saecore.initialization import Start
 from saecore.l0_control import L0Control
 from saecore.metrics import LatentCounters, MetricWindow
 from saecore.randomness import generator
@@ -58,10 +59,12 @@ class Trainer:
         dead_latents: DeadLatents,
         l0_control: L0Control | None = None,
         model_loss: ModelLoss | None = None,
+        start: Start | None = None,
     ) -> None:
         self.sae, self.source, self.optimizer, self.settings = sae, source, optimizer, settings
         self.lr_schedule, self.normalizer, self.dead_latents = lr_schedule, normalizer, dead_latents
-        self.l0_control, self.model_loss = l0_control, model_loss
+        self.l0_control, self.model_loss, self.start = l0_control, model_loss, start
+        normalizer.check(sae)
         device = sae.W_dec.device
         self.window = MetricWindow(sae.cfg.d_out, device)
         self.latents = LatentCounters(sae.cfg.d_sae, settings.feature_sampling_window, device)
@@ -70,12 +73,21 @@ class Trainer:
         """Completed steps."""
         self.skipped = 0
         """Steps skipped for numbers that were not finite."""
+        self.last: tuple[Batch, Tensor, Tensor] | None = None
+        """The last (part of a) batch, its targets and their reconstruction, for monitors."""
 
     def prepare(self) -> None:
-        """Estimate the normalizer's scale from the beginning of the stream, then rewind."""
+        """Estimate the normalizer's scale, and first weights that depend on activations, from the
+        beginning of the stream, then rewind.
+        """
         if self.normalizer.tokens:
             self.normalizer.estimate(self._first_batches(self.normalizer.tokens))
             self.source.seek(0)
+        if self.start is not None:
+            raw = self._first_batches(self.start.tokens) if self.start.tokens else ()
+            self.start(self.sae, self.normalizer, [self.normalizer.apply(one) for one in raw])
+            if self.start.tokens:
+                self.source.seek(0)
 
     def step(self) -> None:
         """One optimizer step on the next batch.
@@ -165,6 +177,7 @@ class Trainer:
         fired = output.codes.firing_counts()
         restored = context.restored(output.reconstruction)
         self.window.add_output(output, context.targets, restored, fired)
+        self.last = part, context.targets, restored.detach()
         return fired, output.total.detach()
 
     def _clip(self) -> Tensor:

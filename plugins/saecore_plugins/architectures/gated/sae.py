@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from saecore import ops
@@ -82,6 +83,12 @@ class Gated(SAE):
             ),
         }
         return StepOutput(losses, codes, x_hat)
+
+    def shift_preactivations(self, shift: Tensor) -> None:
+        """Gate and magnitude share the encoder, the magnitude times e^{r_mag}."""
+        with torch.no_grad():
+            self.b_gate.add_(shift)
+            self.b_mag.add_(shift * self.r_mag.exp())
 
     def scheduled(self) -> Mapping[str, Scheduled]:
         """The weight of the penalty."""

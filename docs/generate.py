@@ -91,6 +91,7 @@ def _index(reference: dict[str, str]) -> str:
         + "\nLook something up (written from the code; `saecore plugins NAME` and `saecore check` "
         "say the same in a terminal):\n\n"
         + links(iter(reference), lambda name: reference[name])
+        + "\nChoose: [the architectures](architectures/README.md), a page for each.\n"
         + f"\nUnderstand:\n\n{written('explanation')}"
     )
 
@@ -175,6 +176,8 @@ def _default(field: Any) -> str:
         return "required"
     if default is None or default == {}:
         return "none"
+    if callable(default):
+        return "see right"
     whole = isinstance(default, int) and not isinstance(default, bool)
     return f"`{default:_}`" if whole else f"`{show(default)}`"
 
@@ -220,7 +223,13 @@ def _paragraphs(described: Any) -> str:
 
 
 def _hints(cls: type[Any]) -> dict[str, Any]:
-    return get_type_hints(cls)
+    """Types of fields; an optional table is that table."""
+    hints = get_type_hints(cls)
+    for name, hint in hints.items():
+        inner = [one for one in get_args(hint) if one is not types.NoneType]
+        if len(inner) == 1 and attrs.has(inner[0]):
+            hints[name] = inner[0]
+    return hints
 
 
 if __name__ == "__main__":

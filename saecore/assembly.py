@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 
 from saecore.backend import ModelBackend
+from saecore.calibration import check_threshold_form
 from saecore.config.experiment import Experiment
 from saecore.data.buffer import Window, WindowSettings
 from saecore.data.packing import Packing
 from saecore.data.source import ActivationSource
 from saecore.data.tokens import TokenRows, special_tokens, token_rows
+from saecore.end_to_end import ContextStream, ModelLoss
 from saecore.errors import ConfigError, DataError
+from saecore.initialization import Start
 from saecore.l0_control import L0Control
 from saecore.normalize import RUNTIME
 from saecore.optimizer import parameter_groups
@@ -166,14 +169,15 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
         exclude = tuple(sorted(set(special_tokens(backend.tokenizer).values())))
     elif table.exclude_special_tokens:
         exclude = table.exclude_special_tokens
-    window = Window(
+    end_to_end = experiment.training.loss != "mse"
+    window = (ContextStream if end_to_end else Window)(
         backend,
         rows.train,
         WindowSettings(
             model.read_hooks,
             model.targets,
             model.head,
-            buffer.tokens,
+            experiment.training.batch_size if end_to_end else buffer.tokens,
             buffer.model_batch_size,
             table.positions,
             exclude,
@@ -215,9 +219,25 @@ def make_sae(
     if table.init_from is None:
         unit = table.decoder_norm == "unit"
         norm = 1.0 if unit else table.init.decoder_norm
-        sae.initialize(generator(experiment.seed, "init"), norm)
+        tied = table.init.type != "independent"
+        sae.initialize(generator(experiment.seed, "init"), norm, tied)
         return sae
     start = SAE.load_from_disk(table.init_from, device)
+    scaling = table.normalizer.name if table.normalizer.name in RUNTIME else "none"
+    problems = []
+    if start.architecture != sae.architecture:
+        problems.append(
+            f"sae.init_from: {table.init_from} is a {start.architecture} SAE, the experiment's is "
+            f'{sae.architecture}; set sae.architecture = "{start.architecture}"'
+        )
+    if start.cfg.normalize_activations != scaling:
+        problems.append(
+            f"sae.init_from: {table.init_from} normalizes activations by "
+            f'"{start.cfg.normalize_activations}", the experiment by "{scaling}"; set '
+            f'sae.normalizer = "{start.cfg.normalize_activations}"'
+        )
+    if problems:
+        raise ConfigError(source, problems)
     state, given = sae.state_dict(), start.state_dict()
     for name, tensor in state.items():
         if name not in given or given[name].shape != tensor.shape:
@@ -232,9 +252,13 @@ def make_sae(
 
 
 def make_trainer(
-    experiment: Experiment, sae: SAE, activations: ActivationSource, source: str
+    experiment: Experiment,
+    sae: SAE,
+    activations: ActivationSource,
+    source: str,
+    backend: ModelBackend | None = None,
 ) -> Trainer:
-    """The trainer, before its first step.
+    """The trainer, before its first step; `backend` is needed where the loss is the model's.
 
     Raises:
         ConfigError: there is no coefficient that `sae.l0_control` could move, a learning-rate
@@ -249,6 +273,8 @@ def make_trainer(
         raise ConfigError(
             source, [f"training.ema: optimizer {name} averages by itself; remove the key"]
         )
+    if experiment.evaluation.calibrate_l0 is not None:
+        check_threshold_form(sae)
     settings = TrainerSettings(
         t.steps,
         t.batch_size,
@@ -280,4 +306,15 @@ def make_trainer(
         normalizer=experiment.sae.normalizer.build(),
         dead_latents=experiment.sae.dead_latents.build(),
         l0_control=control,
+        model_loss=_model_loss(experiment, backend),
+        start=Start(experiment.sae.init, saved=experiment.sae.init_from is not None),
     )
+
+
+def _model_loss(experiment: Experiment, backend: ModelBackend | None) -> ModelLoss | None:
+    kind = experiment.training.loss
+    if kind == "mse" or backend is None:
+        return None
+    model = experiment.language_model
+    hooks = model.targets or model.read_hooks
+    return ModelLoss(backend, hooks, kind, experiment.dataset.context_size)

@@ -51,10 +51,13 @@ class ModelBackend(Protocol):
         """
         ...
 
-    def run_with(self, tokens: Tensor, replace: Mapping[str, Replace]) -> Tensor:
+    def run_with(
+        self, tokens: Tensor, replace: Mapping[str, Replace], gradients: bool = False
+    ) -> Tensor:
         """Logits `[B, T, vocab]` of a forward in which the activations of some hooks are replaced.
 
-        An encoder gives its masked-language-model logits.
+        An encoder gives its masked-language-model logits. With `gradients` they are
+        differentiable in what the functions return.
 
         Raises:
             ModelError: there is no such hook, or the model has no language-model head.

@@ -21,6 +21,7 @@ KINDS: dict[str, str] = {
     "evaluator": "(config) -> (sae, origin, held_out) -> Figures",
     "logger": "(config, run_dir) -> Logger",
     "model": "(config, device, dtype) -> ModelBackend",
+    "monitor": "(config) -> Monitor: (view) -> warning or None",
     "normalizer": "(config) -> Normalizer strategy",
     "optimizer": "(config, parameter groups, lr) -> Optimizer",
     "schedule": "(config) -> (step, total) -> float, a multiplier",

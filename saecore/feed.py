@@ -41,6 +41,8 @@ class Feed:
     """What experiment.json says of model and data."""
     metadata: Mapping[str, Any]
     """What the saved SAE's metadata says of them, under SAELens' names."""
+    backend: ModelBackend | None = None
+    """The language model, if there is one."""
     reshape: str = "none"
     """`reshape_activations` of the saved SAE."""
 
@@ -101,6 +103,7 @@ def _from_model(experiment: Experiment, source: str) -> Feed:
             "tokens_key": rows.key,
         },
         metadata=_metadata(experiment, backend, rows),
+        backend=backend,
         reshape="hook_z" if heads else "none",
     )
 

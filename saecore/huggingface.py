@@ -86,14 +86,16 @@ class HuggingFaceBackend:
                 return found
         raise not_reached(self.name, places, found)
 
-    @torch.no_grad()
-    def run_with(self, tokens: Tensor, replace: Mapping[str, Replace]) -> Tensor:
+    def run_with(
+        self, tokens: Tensor, replace: Mapping[str, Replace], gradients: bool = False
+    ) -> Tensor:
         """Logits with replaced activations; see `ModelBackend.run_with`."""
 
         def change(place: Place, function: Replace) -> Replace:
             return lambda value: place.write(value, function(place.read(value)))
 
         with ExitStack() as stack:
+            stack.enter_context(torch.set_grad_enabled(gradients))
             for hook, function in replace.items():
                 place = self.place(hook)
                 module = self._modules[place.path]

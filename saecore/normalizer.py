@@ -21,6 +21,9 @@ class NormalizerStrategy:
     def __init__(self, config: Any) -> None:
         self.config = config
 
+    def check(self, sae: SAE) -> None:
+        """Every SAE will do."""
+
     def estimate(self, batches: Iterable[Batch]) -> None:
         """Nothing to estimate."""
 
@@ -34,6 +37,9 @@ class NormalizerStrategy:
 
     def fold(self, sae: SAE) -> None:
         """Nothing to fold."""
+
+    def unfold(self, sae: SAE) -> None:
+        """Nothing to take out again."""
 
     def state_dict(self) -> dict[str, Any]:
         """No state."""

@@ -100,12 +100,12 @@ def run(
             old = recorded(read_record(directory), directory, host)
             check_same(old, experiment, directory)
             if (directory / RESULT).exists() and old.training.steps == experiment.training.steps:
-                return _finished(directory, experiment)
+                return _finished(directory)
 
         with remote_code(trust_remote_code):
             feed = make_feed(experiment, source)
         sae = make_sae(experiment, feed.d_in, feed.d_out, feed.device, source)
-        trainer = make_trainer(experiment, sae, feed.source, source)
+        trainer = make_trainer(experiment, sae, feed.source, source, feed.backend)
 
         record = {
             "experiment": to_tables(experiment),
@@ -207,7 +207,7 @@ def _train(
         loggers.call("close")
 
 
-def _finished(directory: Path, experiment: Experiment) -> RunResult:
+def _finished(directory: Path) -> RunResult:
     """The result of a run that had ended before."""
     try:
         result = json.loads((directory / RESULT).read_text(encoding="utf-8"))

@@ -57,6 +57,8 @@ class SAE(nn.Module):
     """What it means when a key is missing in cfg.json, where that is not the field's default."""
     training_state: ClassVar[tuple[str, ...]] = ()
     """Buffers that checkpoints keep and published files do not."""
+    own_normalizations: ClassVar[tuple[str, ...]] = ()
+    """Values of normalize_activations that only this architecture knows."""
     latent_vectors: ClassVar[tuple[str, ...]] = ("b_enc",)
     """Parameters `[d_sae]` in the unit of pre-activations; they scale with them."""
     encoder: nn.Parameter
@@ -92,6 +94,11 @@ class SAE(nn.Module):
             "W_dec": (shape.d_sae, shape.d_out),
             "b_dec": (shape.d_out,),
         }
+
+    @classmethod
+    def file_sizes(cls, config: Any, d_sae: int) -> set[int]:
+        """Sizes of saved tensors besides d_in, d_out and d_sae."""
+        return set()
 
     # -- weights ---------------------------------------------------------------------------
 
@@ -322,6 +329,11 @@ class SAE(nn.Module):
                 getattr(self, name).mul_(factor)
             for name in self.activation.latent_vectors if self.activation is not None else ():
                 getattr(self.activation, name).mul_(factor)
+
+    def shift_preactivations(self, shift: Tensor) -> None:
+        """Add `shift [d_sae]` to all pre-activations, in place, whatever the input."""
+        with torch.no_grad():
+            self.b_enc.add_(shift)
 
     def scale_input(self, factor: float | Tensor, out: float | Tensor | None = None) -> None:
         """Fold factors of the activations into the weights, in place.

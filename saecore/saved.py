@@ -123,7 +123,8 @@ def read_sae(path: Path, device: torch.device, dtype: str | None = None) -> SAE:
     except Problems as error:
         key, message = error.items[0]
         raise ReleaseError(f"{source}: {key}: {message}") from None
-    tensors = _read_weights(path / "sae_weights.safetensors", cfg)
+    own_sizes = cls.file_sizes(method, cfg["d_sae"])
+    tensors = _read_weights(path / "sae_weights.safetensors", cfg, own_sizes)
     precision = DTYPES.get(dtype or cfg.get("dtype", "float32"))
     if precision is None:
         raise ReleaseError(f"{source}: dtype: expected one of {', '.join(DTYPES)}, got "
@@ -140,7 +141,7 @@ def read_sae(path: Path, device: torch.device, dtype: str | None = None) -> SAE:
         reshape_activations=cfg.get("reshape_activations", "none"),
         metadata=Metadata(cfg.get("metadata") or {}),
     )
-    _check(sae.cfg, source)
+    _check(sae.cfg, source, (*RUNTIME, *cls.own_normalizations))
     _load(sae, tensors, path)
     return sae.eval()
 
@@ -170,16 +171,16 @@ def _read_cfg(file: Path) -> dict[str, Any]:
     return cfg
 
 
-def _check(cfg: SAEConfig, source: str) -> None:
+def _check(cfg: SAEConfig, source: str, runtime: tuple[str, ...]) -> None:
     """Refuse what the forward pass would silently leave out."""
     if cfg.normalize_activations == "expected_average_only_in":
         raise ReleaseError(
             f"{source}: normalize_activations: the scale of {cfg.normalize_activations!r} is not "
             'in the file; save the SAE with the scale folded, which gives "none"'
         )
-    if cfg.normalize_activations not in ("none", *RUNTIME):
+    if cfg.normalize_activations not in ("none", *runtime):
         raise ReleaseError(
-            f"{source}: normalize_activations: expected one of none, {', '.join(RUNTIME)}, got "
+            f"{source}: normalize_activations: expected one of none, {', '.join(runtime)}, got "
             f"{cfg.normalize_activations!r}"
         )
     if cfg.reshape_activations not in ("none", "hook_z"):
@@ -189,11 +190,11 @@ def _check(cfg: SAEConfig, source: str) -> None:
         )
 
 
-def _read_weights(file: Path, cfg: dict[str, Any]) -> dict[str, Tensor]:
+def _read_weights(file: Path, cfg: dict[str, Any], own_sizes: set[int]) -> dict[str, Tensor]:
     """Read the tensors after their header agrees with the sizes in cfg.json."""
     from safetensors import SafetensorError, safe_open
 
-    sizes = {cfg["d_in"], cfg["d_sae"], cfg.get("d_out", cfg["d_in"])}
+    sizes = {cfg["d_in"], cfg["d_sae"], cfg.get("d_out", cfg["d_in"]), *own_sizes}
     sizes.add(cfg["d_in"] // cfg.get("hooks", 1))  # of one hook
     try:
         with safe_open(file, framework="pt") as handle:

@@ -89,12 +89,17 @@ class StepContext:
     restore: Callable[[Tensor], Tensor] | None = None
     """From the SAE's reconstruction to that of raw activations, where each token has a scale."""
 
+    model_loss: Callable[[Tensor], Tensor] | None = None
+    """The model's own loss with a reconstruction in its forward, in end-to-end training."""
+
     def restored(self, x_hat: Tensor) -> Tensor:
         """A reconstruction in the unit of `targets`."""
         return x_hat if self.restore is None else self.restore(x_hat)
 
     def reconstruction_loss(self, x_hat: Tensor) -> Tensor:
-        """Squared error summed over features, averaged over tokens."""
+        """Squared error summed over features, averaged over tokens; or the model's own loss."""
+        if self.model_loss is not None:
+            return self.model_loss(self.restored(x_hat))
         return (self.restored(x_hat) - self.targets.flatten(1)).square().sum(-1).mean()
 
 
@@ -161,6 +166,14 @@ class Normalizer(Protocol):
     tokens: int
     """Tokens of activations to estimate from; 0 where nothing is estimated."""
 
+    def check(self, sae: SAE) -> None:
+        """Refuse an SAE into which the scale cannot be folded.
+
+        Raises:
+            ConfigError: it is one.
+        """
+        ...
+
     def estimate(self, batches: Iterable[Batch]) -> None:
         """Estimate the scale from batches of raw activations."""
         ...
@@ -177,6 +190,14 @@ class Normalizer(Protocol):
 
     def fold(self, sae: SAE) -> None:
         """Change the weights in place so that the SAE takes raw activations."""
+        ...
+
+    def unfold(self, sae: SAE) -> None:
+        """Change the weights of an SAE that takes raw activations so that it takes scaled ones.
+
+        Raises:
+            ConfigError: that is not possible.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -13,7 +13,9 @@ from torch import Tensor
 from saecore.constraints import make_unit, remove_parallel
 from saecore.data.source import ActivationSource
 from saecore.ema import WeightAverage
+from saecore.end_to_end import ModelLoss
 from saecore.errors import NumericsError
+from saecore.initialization import Start
 from saecore.l0_control import L0Control
 from saecore.metrics import LatentCounters, MetricWindow
 from saecore.randomness import generator
@@ -56,10 +58,13 @@ class Trainer:
         normalizer: Normalizer,
         dead_latents: DeadLatents,
         l0_control: L0Control | None = None,
+        model_loss: ModelLoss | None = None,
+        start: Start | None = None,
     ) -> None:
         self.sae, self.source, self.optimizer, self.settings = sae, source, optimizer, settings
         self.lr_schedule, self.normalizer, self.dead_latents = lr_schedule, normalizer, dead_latents
-        self.l0_control = l0_control
+        self.l0_control, self.model_loss, self.start = l0_control, model_loss, start
+        normalizer.check(sae)
         device = sae.W_dec.device
         self.window = MetricWindow(sae.cfg.d_out, device)
         self.latents = LatentCounters(sae.cfg.d_sae, settings.feature_sampling_window, device)
@@ -68,12 +73,21 @@ class Trainer:
         """Completed steps."""
         self.skipped = 0
         """Steps skipped for numbers that were not finite."""
+        self.last: tuple[Batch, Tensor, Tensor] | None = None
+        """The last (part of a) batch, its targets and their reconstruction, for monitors."""
 
     def prepare(self) -> None:
-        """Estimate the normalizer's scale from the beginning of the stream, then rewind."""
+        """Estimate the normalizer's scale, and first weights that depend on activations, from the
+        beginning of the stream, then rewind.
+        """
         if self.normalizer.tokens:
             self.normalizer.estimate(self._first_batches(self.normalizer.tokens))
             self.source.seek(0)
+        if self.start is not None:
+            raw = self._first_batches(self.start.tokens) if self.start.tokens else ()
+            self.start(self.sae, self.normalizer, [self.normalizer.apply(one) for one in raw])
+            if self.start.tokens:
+                self.source.seek(0)
 
     def step(self) -> None:
         """One optimizer step on the next batch.
@@ -96,10 +110,10 @@ class Trainer:
             counts, total = self._backward(*self._prepared(part, dead))
             fired, loss = fired + counts, loss + total
         norm = self._clip()
-        self.latents.add(fired, len(batch))
-        if self.l0_control is not None:
-            self.l0_control.update(fired.sum() / len(batch))
         if self._finite(batch, loss, norm):
+            self.latents.add(fired, len(batch))
+            if self.l0_control is not None:
+                self.l0_control.update(fired.sum() / len(batch))
             if s.unit_decoder:
                 remove_parallel(self.sae.W_dec)
             self.optimizer.step()
@@ -131,7 +145,12 @@ class Trainer:
             batch.targets if restore is None else raw.targets,
             lambda stream: generator(s.seed, stream, self.completed, dead.device),
             restore,
+            self._through_model(raw),
         )
+
+    def _through_model(self, raw: Batch) -> Callable[[Tensor], Tensor] | None:
+        loss, tokens = self.model_loss, raw.tokens
+        return None if loss is None or tokens is None else lambda x_hat: loss(x_hat, tokens)
 
     def _scheduled(self, step: int) -> dict[str, float | Tensor]:
         """The scheduled values of a step; the controller's hand is on one of them."""
@@ -148,6 +167,9 @@ class Trainer:
         s, dead = self.settings, context.dead
         with torch.autocast(dead.device.type, dtype=torch.bfloat16, enabled=s.autocast):
             output = self.sae.training_step(part, context)
+            if self.model_loss is not None:  # architectures call their reconstruction loss mse
+                kind = f"{self.model_loss.kind}_loss"
+                output.losses = {k.replace("mse_loss", kind): v for k, v in output.losses.items()}
             for name, loss in self.dead_latents.losses(self.sae, part, output, context).items():
                 known = output.losses.get(name)  # a gated SAE has an auxiliary loss of its own
                 output.losses[name] = loss if known is None else known + loss
@@ -155,6 +177,7 @@ class Trainer:
         fired = output.codes.firing_counts()
         restored = context.restored(output.reconstruction)
         self.window.add_output(output, context.targets, restored, fired)
+        self.last = part, context.targets.flatten(1), restored.detach()
         return fired, output.total.detach()
 
     def _clip(self) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from saecore.checkpoint import save, step_of
 from saecore.config.experiment import CheckpointTable, Experiment
 from saecore.errors import NumericsError
+from saecore.monitors import Monitors
 from saecore.resume import Saved
 from saecore.sae import SAE
 from saecore.signals import Interrupted, Signals
@@ -51,6 +52,7 @@ class Training:
         self._directory = directory / "checkpoints"
         self._evaluate, self._every = evaluate, experiment.evaluation.every_tokens
         self._evaluated = 0
+        self._monitors = Monitors(experiment.monitor)
         self._due = Due(self.table.checkpoint, self.table.steps)
         self._logged, self._last = 0, 0.0
         self.saved: Path | None = None
@@ -118,6 +120,7 @@ class Training:
         self.figures["performance/tokens_per_second"] = tokens / max(1e-9, now - self._last)
         self._last, self._logged = now, self.trainer.completed
         self.log(self.figures)
+        self._monitors(self.trainer, self.figures)
 
     def _evaluate_if_due(self) -> None:
         """Evaluate during training; the end has an evaluation of its own."""

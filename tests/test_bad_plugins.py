@@ -33,8 +33,7 @@ AT_BUILDING = {
     "architecture.no_sae": "build must be (config, shape) -> SAE; what saecore_bad.give_object "
     "returned (object) has no select",
     "activation.abstract": "saecore_bad.sae.Abstract must implement select",
-    "dataset.list": "build must be (config, tokenizer) -> Documents; what saecore_bad.give_list "
-    "returned (list) has no fingerprint",
+    "dataset.list": "what saecore_bad.give_list returned (list) has no fingerprint",
     "evaluator.nothing": "returned (NoneType) has no __call__",
 }
 """What is wrong with plugins that can be described, but not used."""
@@ -128,7 +127,7 @@ def test_a_run_that_uses_one(bad, place):
 @pytest.mark.slow
 def test_a_name_that_is_taken(bad, place):
     """Both providers are named; the way out that is named works."""
-    options = ["--set", "sae.dead_latents=auxk"]
+    options = ["--no-measure", "--set", "sae.dead_latents=auxk"]
     done = bad.run(["env", *command("check", *options)], place, check=False)
     assert done.returncode == 2
     assert (

@@ -115,6 +115,18 @@ def test_trained_saved_loaded_evaluated(installed, place):
 
 
 @pytest.mark.slow
+def test_resumed(installed, place):
+    """A run that went half the way and is resumed ends with the same weights as one in one go."""
+    installed.run("saecore run tied.toml --set output=whole", place)
+    installed.run("saecore run tied.toml --set output=parts --set training.tokens=2048", place)
+    (half,) = (place / "parts" / "tied").iterdir()
+    installed.run(f"saecore run tied.toml --set output=parts --resume {half}", place)
+    (whole,) = (place / "whole" / "tied").iterdir()
+    saved = [one / "sae" / "sae_weights.safetensors" for one in (half, whole)]
+    assert saved[0].read_bytes() == saved[1].read_bytes()
+
+
+@pytest.mark.slow
 def test_gone_again(installed, place):
     """Without its plugin the experiment is refused by name, in one line; nothing else changes."""
     refused = installed.run("saecore --block saecore-tied run tied.toml", place, check=False)

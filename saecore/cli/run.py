@@ -109,6 +109,7 @@ def _stopped(
         words += [word for one in ctx.parent.params["files"] for word in ("--plugin", str(one))]
     words += ["run", str(file), *(word for one in settings for word in ("--set", one))]
     words += ["--trust-remote-code"] if ctx.params["trust_remote_code"] else []
+    words += ["--trust-remote-code"] if ctx.params["trust_remote_code"] else []
     words += ["--resume", str(stop.directory)]
     done = "no checkpoint yet" if stop.step is None else f"saved at step {stop.step}"
     return f"{stop}; {done}; go on with:\n  {shlex.join(words)}"

@@ -10,8 +10,20 @@ from typing import Any, Literal
 import attrs
 
 from saecore.components import Choice, choice, choices, inline
+from saecore.config.init import InitTable
 from saecore.config.sources import default_evaluators, mismatches
 from saecore.config.validators import above, at_least, between, device
+
+MONITORS = (
+    "activation_scale",
+    "coefficient",
+    "dominant_tokens",
+    "dying_latents",
+    "norm_drift",
+    "thresholds",
+)
+"""The built-in monitors, all on by default: what they find is silent, and they cost nearly nothing.
+"""
 
 Problem = tuple[str, str]
 """(key within the table, what is wrong with it)."""
@@ -112,16 +124,6 @@ class BufferTable:
 
 
 @attrs.frozen
-class InitTable:
-    """How the weights begin."""
-
-    type: Literal["tied"] = "tied"
-    """Decoder rows in random directions, the encoder their transpose, biases zero."""
-    decoder_norm: float = attrs.field(default=0.1, validator=above(0))
-    """Norm of every decoder row at the start."""
-
-
-@attrs.frozen
 class L0ControlTable:
     """A controller that moves the sparsity coefficient until L0 is where it is wanted."""
 
@@ -164,6 +166,8 @@ class SAETable:
             json.dumps(self.metadata, allow_nan=False)
         except (TypeError, ValueError) as error:
             yield "metadata", f"expected values that JSON can hold: {error}"
+        if self.init_from is not None and self.init != InitTable():
+            yield "init", "has no effect with init_from; remove one of the two"
         if (self.d_sae is None) == (self.expansion_factor is None):
             yield "d_sae", "expected exactly one of d_sae and expansion_factor"
 
@@ -212,8 +216,9 @@ class TrainingTable:
     """Largest total gradient norm; 0 turns clipping off."""
     accumulate: int = attrs.field(default=1, validator=at_least(1))
     """Parts into which a batch is cut to save memory; the gradients are averaged."""
-    loss: Literal["mse"] = "mse"
-    """Reconstruction loss: squared error summed over features, averaged over tokens."""
+    loss: Literal["mse", "ce", "kl"] = "mse"
+    """What reconstructions are judged by: squared error summed over features and averaged over
+    tokens; or, end to end, the model's cross-entropy or KL divergence with them in its forward."""
     autocast: bool = False
     """Run the SAE's matrix products in bfloat16; weights and losses stay as they are."""
     log_every_steps: int = attrs.field(default=10, validator=at_least(1))
@@ -255,6 +260,14 @@ class EvaluationTable:
     """Held-out tokens to evaluate on; 0 turns evaluation off."""
     every_tokens: int | None = attrs.field(default=None, validator=at_least(1))
     """Training tokens between two evaluations; default: only at the end."""
+    calibrate_l0: float | None = attrs.field(default=None, validator=above(0))
+    """Publish the SAE as JumpReLU with this mean L0: before it is saved, its threshold is set on
+    the held-out tokens (so its L0 there is no longer a held-out figure)."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Report a calibration on nothing."""
+        if self.calibrate_l0 is not None and not self.tokens:
+            yield "calibrate_l0", "expected evaluation.tokens above 0, on which to calibrate"
 
 
 @attrs.frozen
@@ -281,6 +294,8 @@ class Experiment:
     """Held-out figures."""
     evaluator: tuple[Choice, ...] = choices("evaluator", default_evaluators)
     """What is measured on held-out data; default: those that the data allow."""
+    monitor: tuple[Choice, ...] = choices("monitor", MONITORS)
+    """What watches the run and warns, at log intervals; all there are unless some are listed."""
     logger: tuple[Choice, ...] = choices("logger")
     """Where metrics go besides metrics.jsonl; the console is added unless it is listed."""
 

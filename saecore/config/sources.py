@@ -46,6 +46,7 @@ def mismatches(experiment: Experiment) -> Iterator[tuple[str, str]]:
     """Report a model too few or too many, keys that mean nothing, evaluators that cannot work."""
     dataset, have = experiment.dataset, available(experiment)
     name = dataset.plugin.name
+    yield from _end_to_end(experiment)
     if "model" in have:
         if experiment.model is None:
             yield (
@@ -71,3 +72,34 @@ def mismatches(experiment: Experiment) -> Iterator[tuple[str, str]]:
                 f"{one.name} {REASONS[one.component.needs]}; remove it "
                 f"(these work here: {', '.join(default_evaluators(experiment))})",
             )
+
+
+def _end_to_end(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """Report what does not go with a loss through the model."""
+    training, dataset, model = experiment.training, experiment.dataset, experiment.model
+    if training.loss == "mse":
+        return
+    loss = f'with training.loss = "{training.loss}"'
+    if model is None:
+        yield "training.loss", f'"{training.loss}" needs a language model; expected "mse"'
+        return
+    if (training.batch_size // training.accumulate) % dataset.context_size:
+        yield (
+            "training.batch_size",
+            f"expected whole contexts of {dataset.context_size} tokens {loss}, got "
+            f"{training.batch_size}"
+            + (f" in {training.accumulate} parts" if training.accumulate > 1 else ""),
+        )
+    for key, given in (
+        ("model.head", model.head is not None),
+        ("dataset.positions", dataset.positions is not None),
+        ("dataset.exclude_special_tokens", bool(dataset.exclude_special_tokens)),
+    ):
+        if given:
+            yield key, f"every activation is replaced {loss}; remove the key"
+    normalizer = experiment.sae.normalizer.name
+    if normalizer not in ("none", "constant_norm_rescale", "layer_norm"):
+        yield (
+            "sae.normalizer",
+            f"expected none, constant_norm_rescale or layer_norm {loss}, got {normalizer}",
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
+from saecore.data.documents import DocumentStream
 from saecore.testing.component import Settings, check_component, fail
 from saecore.testing.fakes import Tokenizer
 
@@ -22,8 +24,8 @@ def check_dataset(name: str, settings: Settings = None, *, tokenizer: Any = None
     choice = check_component("dataset", name, settings)
     subject = choice.component
     first, second = (choice.build(tokenizer or Tokenizer()) for _ in range(2))
-    if not hasattr(first, "__iter__"):
-        return  # activations or tokens, whose contracts have checks of their own
+    if not hasattr(first, "fingerprint"):
+        return  # a source of activations; its contract is saecore.data.source.ActivationSource
     if not isinstance(first.fingerprint, str) or not first.fingerprint:
         fail(
             subject,
@@ -36,6 +38,9 @@ def check_dataset(name: str, settings: Settings = None, *, tokenizer: Any = None
             "two builds have different fingerprints",
             "hash names and contents, not times or addresses",
         )
+    if isinstance(first, DocumentStream):
+        _check_stream(subject, first)
+        return
     documents = list(first)
     if len(first) != len(documents) or not documents:
         fail(
@@ -64,4 +69,16 @@ def check_dataset(name: str, settings: Settings = None, *, tokenizer: Any = None
                 subject,
                 "read a second time, the documents differ",
                 "iterate anew in one fixed order, such as sorted by name",
+            )
+
+
+def _check_stream(subject: object, stream: DocumentStream) -> None:
+    """The first documents, and those from the fourth on, are the same whenever they are read."""
+    first = list(islice(stream.read_from(0), 20))
+    for start in (0, min(3, len(first))):
+        if list(islice(stream.read_from(start), len(first) - start)) != first[start:]:
+            fail(
+                subject,
+                f"read_from({start}) gives other documents than read_from(0) from there on",
+                "count every document, also those that a filter leaves out, in one fixed order",
             )

@@ -98,6 +98,9 @@ class NoStrategy:
 
     tokens = 0
 
+    def check(self, sae: SAE) -> None:
+        """Every SAE will do."""
+
     def estimate(self, batches: Iterable[Batch]) -> None:
         """Nothing to estimate."""
 
@@ -110,6 +113,9 @@ class NoStrategy:
 
     def fold(self, sae: SAE) -> None:
         """Nothing to fold."""
+
+    def unfold(self, sae: SAE) -> None:
+        """Nothing to take out again."""
 
     def after_tokens(self, batch_size: int) -> int:
         """A latent is dead after one silent batch."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from saecore.config import experiment as module
 from saecore.config import load_experiment, structure_experiment
+from saecore.config.experiment import MONITORS
 from saecore.config.explain import annotated, chosen, field_docs, flatten, to_tables
 from saecore.config.layers import Layers
 from saecore.plugins import Host
@@ -249,6 +250,7 @@ def test_chosen_finds_components_at_any_depth(load):
         "model.tiny_lm", "dataset.python_corpus", "architecture.standard", "activation.relu",
         "normalizer.none", "dead_latents.none", "schedule.constant", "optimizer.adam",
         "evaluator.reconstruction", "evaluator.loss_recovered",
+        *(f"monitor.{name}" for name in MONITORS),
     } == names  # fmt: skip
 
 

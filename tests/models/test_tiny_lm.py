@@ -12,6 +12,7 @@ from saecore_plugins.models import tiny_lm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_card():
     """The held-out loss, recomputed on the interpreter's standard library, is the card's; exactly
     on the Python version that the card names.

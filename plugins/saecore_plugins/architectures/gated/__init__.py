@@ -21,8 +21,9 @@ class GatedConfig(ArchitectureConfig):
     l1_schedule: Choice = choice("schedule", "constant")
     """How the weight changes over the run, for example a warm-up."""
     detach_aux: bool = True
-    """Keep the auxiliary loss from training the decoder, as in the paper; the reference does not,
-    which lets the gate's pre-activations be reconstructed by the decoder itself."""
+    """Keep the auxiliary loss and the penalty from training the decoder, as in the paper, where its
+    rows have length 1; the reference does not, which lets the gate's pre-activations be
+    reconstructed by the decoder itself."""
 
 
 @hookimpl

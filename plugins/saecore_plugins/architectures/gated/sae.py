@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from saecore import ops
@@ -68,9 +69,12 @@ class Gated(SAE):
         gate = self.encoding(batch.inputs).above(0.0)
         codes = self._magnitude(gate)
         x_hat = self.reconstruct(codes, batch.inputs)
-        penalty = gate.sum_per_row(gate.values * gate.per_latent(self.decoder_norms())).mean()
-        W_dec: Tensor = self.W_dec.detach() if self.cfg.detach_aux else self.W_dec
-        b_dec: Tensor = self.b_dec.detach() if self.cfg.detach_aux else self.b_dec
+        decoder: tuple[Tensor, ...] = (self.decoder_norms(), self.W_dec, self.b_dec)
+        if self.cfg.detach_aux:
+            # The norms too: else the penalty shrinks the rows, and r_mag makes up for it.
+            decoder = tuple(one.detach() for one in decoder)
+        norms, W_dec, b_dec = decoder
+        penalty = gate.sum_per_row(gate.values * gate.per_latent(norms)).mean()
         losses = {
             "mse_loss": context.reconstruction_loss(x_hat),
             "l1_loss": context.scheduled["l1_coefficient"] * penalty,
@@ -79,6 +83,12 @@ class Gated(SAE):
             ),
         }
         return StepOutput(losses, codes, x_hat)
+
+    def shift_preactivations(self, shift: Tensor) -> None:
+        """Gate and magnitude share the encoder, the magnitude times e^{r_mag}."""
+        with torch.no_grad():
+            self.b_gate.add_(shift)
+            self.b_mag.add_(shift * self.r_mag.exp())
 
     def scheduled(self) -> Mapping[str, Scheduled]:
         """The weight of the penalty."""

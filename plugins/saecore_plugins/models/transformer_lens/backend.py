@@ -127,15 +127,16 @@ class BridgeBackend:
             return found
         raise not_reached(self.name, names, found)
 
-    @torch.no_grad()
-    def run_with(self, tokens: Tensor, replace: Mapping[str, Replace]) -> Tensor:
+    def run_with(
+        self, tokens: Tensor, replace: Mapping[str, Replace], gradients: bool = False
+    ) -> Tensor:
         """Logits with replaced activations; see `ModelBackend.run_with`."""
 
         def change(function: Replace) -> Callable[..., Tensor]:
             return lambda value, hook: function(value).to(value.dtype)
 
         hooks = [(self._own_name(hook), change(function)) for hook, function in replace.items()]
-        with self._hooked(hooks):
+        with torch.set_grad_enabled(gradients), self._hooked(hooks):
             logits: Tensor = self.model(tokens.to(self.device))
         return logits
 

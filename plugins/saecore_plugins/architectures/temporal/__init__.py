@@ -1,0 +1,45 @@
+"""Temporal SAE: context predicts a part of each activation, latents explain the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import attrs
+
+from saecore.components import Component
+from saecore.config.architecture import ArchitectureConfig
+from saecore.config.validators import above, at_least
+from saecore.hookspecs import hookimpl
+
+
+@attrs.frozen
+class TemporalConfig(ArchitectureConfig):
+    """Settings of a temporal SAE, as files of SAELens have them; it cannot be trained here."""
+
+    n_heads: int = attrs.field(default=8, validator=at_least(1))
+    """Heads of each attention layer."""
+    n_attn_layers: int = attrs.field(default=1, validator=at_least(1))
+    """Attention layers, each of which predicts from what the one before has left."""
+    bottleneck_factor: int = attrs.field(default=64, validator=at_least(1))
+    """Keys and queries have size d_sae / bottleneck_factor."""
+    sae_diff_type: Literal["relu", "topk"] = "topk"
+    """Which latents explain what is not predicted: all positive ones, or the best of them."""
+    kval_topk: int | None = attrs.field(default=None, validator=at_least(1))
+    """Active latents per token with "topk"; default: all positive ones."""
+    tied_weights: bool = True
+    """The encoder is the decoder's transpose."""
+    activation_normalization_factor: float = attrs.field(default=1.0, validator=above(0))
+    """Factor of the activations with normalize_activations = "constant_scalar_rescale"."""
+
+
+@hookimpl
+def saecore_components() -> Iterator[Component]:
+    """Offer the architecture."""
+    yield Component(
+        kind="architecture",
+        name="temporal",
+        config=TemporalConfig,
+        build="saecore_plugins.architectures.temporal.sae:Temporal",
+        summary="context predicts a part, latents explain the rest; loading and inference only",
+    )

@@ -1,0 +1,29 @@
+"""Views of a run, made by hand."""
+
+import torch
+
+from saecore.config.structure import structure_choice
+from saecore.monitors import View
+from saecore.plugins import current_host
+from saecore.step import Batch
+from tests.dead_latents.cases import make
+
+
+def monitor(name, **settings):
+    """A monitor."""
+    table = {"type": name, **settings}
+    return structure_choice("monitor", table, current_host()).build()
+
+
+def normalizer(name="none"):
+    """A normalizer."""
+    return structure_choice("normalizer", name, current_host()).build()
+
+
+def view(step=1, metrics=None, sae=None, x=None, error=None, **more):
+    """What a monitor sees: activations `x [N, 6]`, and a reconstruction off by `error [N, 6]`."""
+    x = torch.ones(40, 6) if x is None else x
+    error = torch.ones_like(x) if error is None else error
+    scaled_by = more.pop("normalizer", None) or normalizer()
+    sae = sae or make("standard")
+    return View(step, metrics or {}, sae, scaled_by, Batch(x, x, **more), x, x + error)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
 from saecore.errors import ModelError
 from saecore.huggingface import HuggingFaceBackend
@@ -101,6 +101,20 @@ def test_modules_without_activations(backend, hook, expected):
     """A module that gives no vector per token, or never runs, is an error that says so."""
     with pytest.raises(ModelError, match=expected):
         backend.d(hook)
+
+
+def test_type_without_a_table():
+    """A model type without TransformerLens names is read by module paths, and the error says so."""
+    config = OPTConfig(vocab_size=61, hidden_size=16, ffn_dim=32, num_hidden_layers=3,
+                       num_attention_heads=2, word_embed_proj_dim=16)  # fmt: skip
+    other = HuggingFaceBackend(OPTForCausalLM(config), None, "some/opt", {})
+    assert other.d("model.decoder.layers.1") == (16,)
+    assert other.d("model.decoder.layers.1.final_layer_norm:in") == (16,)
+    with pytest.raises(ModelError) as raised:
+        other.d("blocks.1.hook_resid_post")
+    line = str(raised.value)
+    assert "no TransformerLens names are known for model type 'opt'" in line
+    assert "name a module: model.decoder.layers.0, model.decoder.layers.1" in line
 
 
 def test_position_embeddings_for_every_row(backend):

@@ -47,9 +47,26 @@ def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[i
     name = experiment.sae.plugin.name
     if model.hooks and not getattr(cls, "several_hooks", False):
         problems.append(f"model.hooks: architecture {name} reads one hook; set model.hook")
+    several_targets = getattr(cls, "several_targets", False)
     if model.target_hook and not getattr(cls, "separate_target", False):
         problems.append(
             f"model.target_hook: architecture {name} reconstructs what it reads; remove the key"
+        )
+    if model.target_hooks and not several_targets:
+        problems.append(
+            f"model.target_hooks: architecture {name} does not reconstruct several other hooks; "
+            "remove the key"
+        )
+    if several_targets and not model.target_hooks:
+        problems.append(
+            f"model.target_hooks: architecture {name} reconstructs other hooks than it reads; "
+            "name one for each of model.hooks"
+        )
+    if experiment.sae.normalizer.name in RUNTIME and (model.hooks or model.targets):
+        # The scale of a token's activation at one hook says nothing of another hook's.
+        problems.append(
+            f"sae.normalizer: {experiment.sae.normalizer.name} scales every activation by itself, "
+            'which works for one hook; use "expected_average_only_in" or "none"'
         )
     if problems:
         raise ConfigError(source, problems)
@@ -68,11 +85,13 @@ def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[i
         return sizes[-1]
 
     read = {hook: size(hook) for hook in model.read_hooks}
-    d_in = sum(read.values())
-    d_out = size(model.target_hook) if model.target_hook else d_in
-    if len(set(read.values())) > 1:
-        sized = ", ".join(f"{hook}: {one}" for hook, one in read.items())
-        problems.append(f"model.hooks: expected hooks of one size, got {sized}")
+    wanted = {hook: size(hook) for hook in model.targets}
+    d_in = sum(read[hook] for hook in model.read_hooks)
+    d_out = sum(wanted[hook] for hook in model.targets) if wanted else d_in
+    for key, found in (("hooks", read), ("target_hooks", wanted)):
+        if len(set(found.values())) > 1:
+            sized = ", ".join(f"{hook}: {one}" for hook, one in found.items())
+            problems.append(f"model.{key}: expected hooks of one size, got {sized}")
     if backend.max_context is not None and experiment.dataset.context_size > backend.max_context:
         problems.append(
             f"dataset.context_size: {backend.name} takes at most {backend.max_context} tokens, "
@@ -156,7 +175,7 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
         rows.train,
         WindowSettings(
             model.read_hooks,
-            model.target_hook,
+            model.targets,
             model.head,
             experiment.training.batch_size if end_to_end else buffer.tokens,
             buffer.model_batch_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -89,6 +90,48 @@ class Codes:
         mask = dense != 0
         rows, indices = mask.nonzero(as_tuple=True)
         return cls(dense[rows, indices], Pattern(indices, _offsets(mask.sum(1)), dense.shape[1]))
+
+    @classmethod
+    def join(cls, parts: Sequence[Codes]) -> Codes:
+        """Several dictionaries over the same rows side by side: `[N, Σ d_sae]`, the latents of
+        each part after those of the parts before it.
+
+        The entries of a row stand in the order of the parts. Differentiable in the values.
+        """
+        counts = torch.stack([one.offsets[1:] - one.offsets[:-1] for one in parts])  # [parts, N]
+        offsets = _offsets(counts.sum(0))
+        # Where the entries of each part and row go: after those of earlier rows and parts.
+        starts = offsets[:-1] + counts.cumsum(0) - counts
+        places, indices, before = [], [], 0
+        for one, start in zip(parts, starts, strict=True):
+            within = torch.arange(len(one.indices), device=offsets.device)
+            places.append(within + (start - one.offsets[:-1])[one.rows])
+            indices.append(one.indices + before)
+            before += one.d_sae
+        place, values = torch.cat(places), torch.cat([one.values for one in parts])
+        joined = torch.empty_like(place).index_put((place,), torch.cat(indices))
+        values = torch.empty_like(values).index_put((place,), values)
+        return cls.from_entries(values, joined, offsets, before)
+
+    def split(self, parts: int) -> list[Codes]:
+        """The inverse of `join`: equal runs of latents, each numbered from 0.
+
+        Differentiable in the values.
+
+        Args:
+            parts: how many; a divisor of d_sae.
+        """
+        width = self.d_sae // parts
+        part = self.indices // width
+        order = torch.sort(part, stable=True).indices
+        cells = torch.bincount(part * self.n_rows + self.rows, minlength=parts * self.n_rows)
+        counts = cells.view(parts, self.n_rows)
+        sizes = counts.sum(1).tolist()
+        values, indices = self.values[order].split(sizes), (self.indices % width)[order]
+        return [
+            Codes.from_entries(one, latents, _offsets(count), width)
+            for one, latents, count in zip(values, indices.split(sizes), counts, strict=True)
+        ]
 
     @property
     def indices(self) -> Tensor:

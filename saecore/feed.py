@@ -118,6 +118,7 @@ def _metadata(experiment: Experiment, backend: ModelBackend, rows: TokenRows) ->
         "hook_head_index": model.head,
         **({"hook_names": list(model.hooks)} if model.hooks else {}),
         **({"hook_name_out": model.target_hook} if model.target_hook else {}),
+        **({"hook_names_out": list(model.target_hooks)} if model.target_hooks else {}),
         "context_size": data.context_size,
         "seqpos_slice": list(data.positions) if data.positions else [None],
         "prepend_bos": data.prepend_bos,

@@ -48,6 +48,8 @@ class SAE(nn.Module):
     """Whether it reads several hooks at once."""
     separate_target: ClassVar[bool] = False
     """Whether it may reconstruct another hook than the one it reads."""
+    several_targets: ClassVar[bool] = False
+    """Whether it reconstructs several other hooks, one for each that it reads."""
     training_fields: ClassVar[frozenset[str]] = frozenset({"decoder_init_norm"})
     """Keys of cfg.json that only matter to training (the reference's names); ignored on load."""
 
@@ -230,12 +232,19 @@ class SAE(nn.Module):
         return out if self._restore is None else self._restore(out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruction of `x [..., d_in]`; `[..., heads, d_head]` where hook_z is flattened."""
+        """Reconstruction of `x [..., d_in]`: `[..., d_out]`.
+
+        `[..., heads, d_head]` where hook_z is flattened, and `[..., hooks, d]` where several hooks
+        are read, come out as they came in.
+        """
         rows = self._joined(x)
         scaled, restore = self._flat(rows)
         out = self.reconstruct(self.select(scaled), scaled)
         out = (out if restore is None else restore(out)).reshape(*rows.shape[:-1], self.cfg.d_out)
-        return out if rows is x or self.cfg.d_out != self.cfg.d_in else out.reshape(x.shape)
+        if rows is x or (self.cfg.d_out != self.cfg.d_in and not self.several_hooks):
+            return out
+        # What was joined (d_in of several parts) is parted again (d_out of as many).
+        return out.reshape(*x.shape[:-1], self.cfg.d_out * x.shape[-1] // self.cfg.d_in)
 
     def preactivations(self, x: Tensor, latents: Tensor) -> Tensor:
         """Pre-activations of some latents `[n]` for `x [N, d_in]`: `[N, n]`."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saecore.config.explain import to_tables
 from saecore.config.structure import Problems, structure
-from saecore.errors import PluginError, ReleaseError, nearest
+from saecore.errors import ConfigError, PluginError, ReleaseError, nearest
 from saecore.files import write_json, write_tensors
 from saecore.normalize import RUNTIME
 from saecore.plugins import current_host
@@ -131,7 +131,10 @@ def read_sae(path: Path, device: torch.device, dtype: str | None = None) -> SAE:
                            f"{dtype or cfg.get('dtype')!r}")  # fmt: skip
     d_out = int(tensors["W_dec"].shape[1]) if "W_dec" in tensors else cfg["d_in"]
     hooks = int(cfg.get("hooks", 1))
-    sae = cls(method, Shape(cfg["d_in"], d_out, cfg["d_sae"], precision, device, hooks))
+    try:
+        sae = cls(method, Shape(cfg["d_in"], d_out, cfg["d_sae"], precision, device, hooks))
+    except ConfigError as error:
+        raise ReleaseError(f"{source}: {error.problems[0]}") from None
     sae.cfg = attrs.evolve(
         sae.cfg,
         normalize_activations=cfg.get("normalize_activations", "none"),
@@ -162,7 +165,7 @@ def _read_cfg(file: Path) -> dict[str, Any]:
         raise ReleaseError(
             f"{file}: architecture: missing; files from before SAELens 6 cannot be read yet"
         )
-    for key in ("d_in", "d_sae"):
+    for key in ("d_in", "d_sae", *(("hooks",) if "hooks" in cfg else ())):
         if not isinstance(cfg.get(key), int) or isinstance(cfg[key], bool) or cfg[key] < 1:
             raise ReleaseError(f"{file}: {key}: expected a positive integer, got {cfg.get(key)!r}")
     return cfg
@@ -192,6 +195,7 @@ def _read_weights(file: Path, cfg: dict[str, Any], own_sizes: set[int]) -> dict[
     from safetensors import SafetensorError, safe_open
 
     sizes = {cfg["d_in"], cfg["d_sae"], cfg.get("d_out", cfg["d_in"]), *own_sizes}
+    sizes.add(cfg["d_in"] // cfg.get("hooks", 1))  # of one hook
     try:
         with safe_open(file, framework="pt") as handle:
             for name in handle.keys():  # noqa: SIM118 (not a dict)

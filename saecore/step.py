@@ -27,7 +27,7 @@ class Batch:
     inputs: Tensor
     """`[N, d_in]`, or `[N, hooks, d]` where several hooks are read."""
     targets: Tensor
-    """What is to be reconstructed; the inputs, unless the experiment names a target hook."""
+    """What is to be reconstructed; the inputs, unless the experiment names target hooks."""
     tokens: Tensor | None = None
     """Token ids `[N]`."""
     positions: Tensor | None = None
@@ -82,7 +82,8 @@ class StepContext:
     dead: Tensor
     """Which latents are dead `[d_sae]`, bool."""
     targets: Tensor
-    """What the reconstruction is compared with `[N, d_out]`; raw where `restore` is given."""
+    """What the reconstruction is compared with, `[N, d_out]` or `[N, hooks, d]`; raw where
+    `restore` is given."""
     generator: Callable[[str], torch.Generator]
     """`generator(stream)`: randomness that belongs to this step."""
     restore: Callable[[Tensor], Tensor] | None = None
@@ -99,7 +100,8 @@ class StepContext:
         """Squared error summed over features, averaged over tokens; or the model's own loss."""
         if self.model_loss is not None:
             return self.model_loss(self.restored(x_hat))
-        return (self.restored(x_hat) - self.targets).square().flatten(1).sum(-1).mean()
+        difference = self.restored(x_hat).flatten(1) - self.targets.flatten(1)
+        return difference.square().sum(-1).mean()
 
 
 @attrs.frozen(eq=False)

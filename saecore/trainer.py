@@ -117,9 +117,9 @@ class Trainer:
             if s.unit_decoder:
                 remove_parallel(self.sae.W_dec)
             self.optimizer.step()
+            self.sae.after_step()
             if s.unit_decoder:
                 make_unit(self.sae.W_dec)
-            self.sae.after_step()
             if self.dead_latents.acts(self.completed):
                 scaled, context = self._prepared(batch, dead)
                 revived = self.dead_latents.after_step(self.sae, self.optimizer, scaled, context)
@@ -266,9 +266,9 @@ class Trainer:
             return None
         with keeper.averaged():
             result = copy.deepcopy(self.sae)
+        result.after_step()
         if self.settings.unit_decoder:  # an average of unit rows has none
             make_unit(result.W_dec)
-        result.after_step()
         return result
 
     def state_dict(self) -> dict[str, Any]:

@@ -61,3 +61,32 @@ def test_by_latent_keeps_row_order():
     assert codes.indices[order].tolist() == [0, 1, 2, 2]
     assert codes.rows[order].tolist() == [2, 2, 0, 2]
     assert starts.tolist() == [0, 1, 2, 4]
+
+
+def test_join_and_split():
+    """Dictionaries side by side and cut apart again, differentiable; empty parts are parts."""
+    first, dense = codes_and_dense()
+    other = torch.tensor([[0.0, 5, 0], [6, 0, 7], [0, 0, 0]], requires_grad=True)
+    nothing = Codes.from_dense(torch.zeros(3, 3))
+    joined = Codes.join([first, nothing, Codes.from_dense(other)])
+    together = torch.cat([dense, torch.zeros(3, 3), other], 1)
+    assert torch.equal(joined.dense(), together)
+    for one, wanted in zip(joined.split(3), (dense, torch.zeros(3, 3), other), strict=True):
+        assert torch.equal(one.dense(), wanted)
+    weights = torch.arange(27.0).view(3, 9)
+    (joined.dense() * weights).sum().backward(retain_graph=True)
+    assert first.values.grad.tolist() == [2.0, 18.0, 19.0, 20.0]
+    assert torch.equal(other.grad, (other != 0) * weights[:, 6:])
+    first.values.grad = None
+    (joined.split(3)[0].dense() * weights[:, :3]).sum().backward()
+    assert first.values.grad.tolist() == [2.0, 18.0, 19.0, 20.0]
+
+
+def test_join_sorts_by_row_then_latent():
+    """Entries that are in order in each part are in order in the whole."""
+    source = torch.Generator().manual_seed(0)
+    parts = [Codes.from_dense(torch.randn(5, 4, generator=source).relu()) for _ in range(3)]
+    joined = Codes.join(parts)
+    cells = (joined.rows * joined.d_sae + joined.indices).tolist()
+    assert cells == sorted(cells)
+    assert joined.d_sae == 12

@@ -233,6 +233,35 @@ def test_several_hooks(backend):
     assert measure(experiment, backend, plan, CPU, "test").seconds_per_step > 0
 
 
+def test_k_of_a_chosen_activation(backend):
+    """An activation that is chosen in the experiment says how many latents are active."""
+    steps = {}
+    for name, activation in {"topk": {"type": "topk", "k": 8}, "relu": {"type": "relu"}}.items():
+        base = tables(sae={"architecture": "transcoder", "activation": activation})
+        del base["sae"]["k"]
+        experiment = structure_experiment(base)
+        steps[name] = make_plan(experiment, backend, 256, 256, CPU).moments["training"]["step"]
+    # The difference is that of 8 and of half of 512 entries a token.
+    assert steps["relu"].bytes - steps["topk"].bytes == 512 * (256 - 8) * 64
+
+
+def test_several_targets(backend):
+    """A cross-layer transcoder's window holds what is read and what is wanted."""
+    base = tables(sae={"architecture": "clt"}, training={"tokens": 512})
+    del base["sae"]["k"]
+    base["model"] = {
+        "type": "tiny_lm",
+        "device": "cpu",
+        "hooks": ["blocks.0.hook_resid_mid", "blocks.1.hook_resid_mid"],
+        "target_hooks": ["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"],
+    }
+    experiment = structure_experiment(base)
+    plan = make_plan(experiment, backend, *sizes(experiment, backend, "test"), CPU)
+    assert plan.memory["window"].bytes == 3 * 4096 * (4 * 256 * 4 + 16) // 2
+    assert plan.memory["SAE"].bytes == 4 * (512 * 256 + 512 + 512 * 512 + 512)
+    assert measure(experiment, backend, plan, CPU, "test").seconds_per_step > 0
+
+
 def test_peak_memory_sees_what_was_freed():
     """The peak of a stretch of work counts memory that is no longer held at its end."""
     if not begin_peak(CPU):

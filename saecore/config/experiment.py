@@ -41,6 +41,9 @@ class ModelTable:
     """Several hooks at once, for architectures that read more than one."""
     target_hook: str | None = None
     """Hook whose activations are reconstructed; default: the hook that is read."""
+    target_hooks: tuple[str, ...] = ()
+    """Hooks whose activations are reconstructed, one for each of `hooks`, for architectures that
+    take several."""
     head: int | None = attrs.field(default=None, validator=at_least(0))
     """Attention head to take from hook_z, hook_q, hook_k or hook_v; default: all, concatenated."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -49,14 +52,27 @@ class ModelTable:
     """Where everything runs: "auto" (cuda, mps, cpu in this order) or a torch device."""
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing or doubled hook."""
+        """Report a missing or doubled hook, and targets that do not pair with what is read."""
         if (self.hook is None) == (not self.hooks):
             yield "hook", "expected exactly one of hook and hooks"
+        if self.target_hook is not None and self.target_hooks:
+            yield "target_hook", "expected at most one of target_hook and target_hooks"
+        if self.target_hooks and len(self.target_hooks) != len(self.hooks):
+            yield (
+                "target_hooks",
+                f"expected one for each of the {len(self.hooks)} hooks of model.hooks, "
+                f"got {len(self.target_hooks)}",
+            )
 
     @property
     def read_hooks(self) -> tuple[str, ...]:
         """The hooks that are read, one or several."""
         return self.hooks or (str(self.hook),)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The hooks that are reconstructed, where they are others than those that are read."""
+        return self.target_hooks or ((self.target_hook,) if self.target_hook else ())
 
 
 @attrs.frozen

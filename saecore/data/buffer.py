@@ -31,8 +31,8 @@ class WindowSettings:
 
     hooks: tuple[str, ...]
     """Hooks that are read; several give `[N, hooks, d]`."""
-    target_hook: str | None = None
-    """Hook of the targets, if it is another one."""
+    targets: tuple[str, ...] = ()
+    """Hooks of the targets, if they are others; several give `[N, hooks, d]`."""
     head: int | None = None
     """Attention head to take."""
     fill_tokens: int = 65_536
@@ -190,7 +190,7 @@ class Window:
         tokens, s = self._tokens(n), self.settings
         keep = self._keep(tokens)
         positions = torch.arange(tokens.shape[1]).expand_as(tokens)
-        names = (*s.hooks, *((s.target_hook,) if s.target_hook else ()))
+        names = tuple(dict.fromkeys((*s.hooks, *s.targets)))
         columns: dict[str, Tensor] = {}
         at, total = 0, int(keep.sum())
         for start in range(0, len(tokens), s.model_batch_size):
@@ -218,11 +218,12 @@ class Window:
         return value
 
     def _batch(self, rows: Rows) -> Batch:
-        s = self.settings
-        several = len(s.hooks) > 1
-        read = [rows.columns[name] for name in s.hooks]
-        inputs = torch.stack(read, dim=1) if several else read[0]
-        targets = rows.columns[s.target_hook] if s.target_hook else inputs
+        def together(hooks: tuple[str, ...]) -> Tensor:
+            columns = [rows.columns[name] for name in hooks]
+            return torch.stack(columns, dim=1) if len(columns) > 1 else columns[0]
+
+        inputs = together(self.settings.hooks)
+        targets = together(self.settings.targets) if self.settings.targets else inputs
         return Batch(inputs, targets, rows.tokens, rows.positions)
 
 

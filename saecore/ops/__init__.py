@@ -26,6 +26,7 @@ from saecore.ops.autograd import Decode, Preactivations
 __all__ = [
     "decode",
     "decode_prefixes",
+    "differentiable",
     "preactivations",
     "select_above",
     "select_batch_topk",
@@ -121,6 +122,15 @@ def preactivations(
     encoder = W_enc.t().index_select(0, latents)  # [n, d_in]
     centred = x if centre is None else x - centre
     return torch.nn.functional.linear(centred, encoder, b_enc[latents]).to(x.dtype)
+
+
+def differentiable(codes: Codes, x: Tensor, W_enc: Tensor, b_enc: Tensor) -> Codes:
+    """The pre-activations at the entries of `codes` with their gradients; values are taken over.
+
+    For choices made among several selections: what is not chosen then costs nothing backwards.
+    """
+    values = Preactivations.apply(codes.values, codes.pattern, x, W_enc, b_enc, None)  # type: ignore[no-untyped-call]
+    return codes.with_values(values)
 
 
 def decode(codes: Codes, W_dec: Tensor, b_dec: Tensor | None) -> Tensor:

@@ -57,13 +57,14 @@ def measure(
     memory: dict[str, int] = {}
     found, per_token = _model(experiment, backend, device, memory)
     model, training = experiment.language_model, experiment.training
-    read = [_rows(found[hook], model.head, training.batch_size) for hook in model.read_hooks]
-    inputs = read[0] if len(read) == 1 else torch.stack(read, dim=1)
-    targets, d_in = inputs, sum(one.shape[-1] for one in read)
-    d_out = d_in
-    if model.target_hook:
-        targets = _rows(found[model.target_hook], model.head, training.batch_size)
-        d_out = targets.shape[-1]
+
+    def rows(hooks: tuple[str, ...]) -> Tensor:
+        read = [_rows(found[hook], model.head, training.batch_size) for hook in hooks]
+        return read[0] if len(read) == 1 else torch.stack(read, dim=1)
+
+    inputs = rows(model.read_hooks)
+    targets = rows(model.targets) if model.targets else inputs
+    d_in, d_out = inputs[0].numel(), targets[0].numel()
     found.clear()
 
     before, watched = held(device), begin_peak(device)
@@ -87,7 +88,7 @@ def _model(
 ) -> tuple[dict[str, Tensor], float]:
     """Activations of one batch by hook, and seconds per token; adds the memory."""
     model, context = experiment.language_model, experiment.dataset.context_size
-    hooks = [*model.read_hooks, *((model.target_hook,) if model.target_hook else ())]
+    hooks = tuple(dict.fromkeys((*model.read_hooks, *model.targets)))
     randomness = torch.Generator().manual_seed(0)
 
     found: dict[str, Tensor] = {}

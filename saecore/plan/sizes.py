@@ -106,8 +106,11 @@ def _sizes(experiment: Experiment, backend: ModelBackend, d_in: int, d_out: int)
     d_sae = table.width(d_in)
     hooks = len(experiment.language_model.read_hooks)
     weights = _weights(experiment, Shape(d_in, d_out, d_sae, DTYPES[table.dtype], META, hooks))
-    # Architectures call their sparsity k; with the others half of all latents are active at first.
-    k = getattr(table.plugin.config, "k", None)
+    # Architectures, and activations where those are chosen, call their sparsity k; with the others
+    # half of all latents are active at first.
+    config = table.plugin.config
+    activation = getattr(config, "activation", None)
+    k = getattr(config if activation is None else activation.config, "k", None)
     entries = min(int(k), d_sae) if isinstance(k, int | float) else d_sae // 2
     rows = training.batch_size // training.accumulate
     context = experiment.dataset.context_size
@@ -140,7 +143,7 @@ def _window(experiment: Experiment, sizes: Sizes) -> tuple[int, int]:
 
 
 def _row_bytes(experiment: Experiment, sizes: Sizes) -> int:
-    target = sizes.d_out if experiment.language_model.target_hook else 0
+    target = sizes.d_out if experiment.language_model.targets else 0
     return FLOAT * (sizes.d_in + target) + 16  # and the token's id and position
 
 

@@ -247,6 +247,36 @@ def test_read_hooks_is_one_or_several(load):
     assert load((HOOK, 'hooks = ["a", "b"]')).model.read_hooks == ("a", "b")
 
 
+def test_targets_are_none_one_or_several(load):
+    """The hooks that are reconstructed, where they are others than those that are read."""
+    assert load().model.targets == ()
+    assert load((HOOK, f'{HOOK}\ntarget_hook = "c"')).model.targets == ("c",)
+    several = 'hooks = ["a", "b"]\ntarget_hooks = ["c", "d"]'
+    assert load((HOOK, several)).model.targets == ("c", "d")
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        (
+            'hooks = ["a", "b"]\ntarget_hooks = ["c"]',
+            "model.target_hooks: expected one for each of the 2 hooks of model.hooks, got 1",
+        ),
+        (
+            'hook = "a"\ntarget_hooks = ["c"]',
+            "model.target_hooks: expected one for each of the 0 hooks of model.hooks, got 1",
+        ),
+        (
+            'hooks = ["a"]\ntarget_hook = "b"\ntarget_hooks = ["c"]',
+            "model.target_hook: expected at most one of target_hook and target_hooks",
+        ),
+    ],
+)
+def test_targets_pair_with_hooks(load, keys, line):
+    """Several targets come with as many hooks, and in one spelling."""
+    assert problems(load, (HOOK, keys)) == [line]
+
+
 def test_configs_cannot_be_changed(load):
     """An experiment is a value: nothing can change it after it was checked."""
     import attrs

@@ -100,7 +100,24 @@ def test_seeds_give_other_orders():
 
 def test_several_hooks_and_targets():
     """Several hooks are stacked; a target hook gives the targets; all stay aligned by token."""
-    source = window(hooks=("a", "b"), target_hook="c")
+    source = window(hooks=("a", "b"), targets=("c",))
     batch = source.next(10)
     assert batch.inputs.shape == (10, 2, 4)
     assert torch.equal(batch.inputs[:, 0], batch.targets)
+
+
+def test_several_targets():
+    """A target for each hook, of the same rows in the same order; a hook may be read and wanted."""
+
+    class Named(CountingBackend):
+        def activations(self, tokens, hooks):
+            assert sorted(hooks) == ["a", "b", "c"]  # each is asked for once
+            found = super().activations(tokens, hooks)
+            return {name: one + 1000 * "abc".index(name) for name, one in found.items()}
+
+    array = np.arange(CONTEXTS * LENGTH, dtype=np.int32).reshape(CONTEXTS, LENGTH)
+    settings = WindowSettings(("a", "b"), ("b", "c"), fill_tokens=30, model_batch_size=2)
+    batch = Window(Named(), array, settings).next(50)
+    assert batch.inputs.shape == batch.targets.shape == (50, 2, 4)
+    assert torch.equal(batch.targets, batch.inputs + 1000)
+    assert torch.equal(batch.targets[:, 0, 0].long() - 1000, batch.tokens)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import attrs
 import torch
 from torch import Tensor
 
+from saecore.activation import Encoding
 from saecore.open_sae import OpenSAE
-from saecore.step import Batch, StepContext, StepOutput
 
 
 class Crosscoder(OpenSAE):
@@ -31,8 +30,6 @@ class Crosscoder(OpenSAE):
         norms: Tensor = torch.linalg.vector_norm(by_hook, dim=-1)
         return norms
 
-    def training_step(self, batch: Batch, context: StepContext) -> StepOutput:
-        """The losses, over all hooks together."""
-        joined = batch.map(lambda x: x.flatten(1))
-        context = attrs.evolve(context, targets=context.targets.flatten(1))
-        return super().training_step(joined, context)
+    def encoding(self, x: Tensor) -> Encoding:
+        """The encoder over `x [N, hooks, d]` or `[N, d_in]`."""
+        return super().encoding(x.flatten(1))

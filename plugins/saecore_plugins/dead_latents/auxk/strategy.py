@@ -47,7 +47,7 @@ class AuxK(DeadLatentsStrategy):
         ranked = pre.detach() if scale is None else pre.detach() * scale[latents]
         best = (ranked.abs() if sae.rank_by_abs else ranked).topk(k_aux, dim=1).indices
         codes = Codes.from_top(pre.gather(1, best), best, len(latents))  # over the dead alone
-        residual = (batch.targets - level.reconstruction).detach().flatten(1)
+        residual = (batch.targets.flatten(1) - level.reconstruction).detach()
         error = (ops.decode(codes, sae.W_dec[latents], None) - residual).square().sum(-1).mean()
         if self.config.normalize:
             variance = (residual - residual.mean(0)).square().sum(-1).mean()

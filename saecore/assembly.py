@@ -66,6 +66,11 @@ def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[i
     read = {hook: size(hook) for hook in model.read_hooks}
     d_in = sum(read.values())
     d_out = size(model.target_hook) if model.target_hook else d_in
+    if experiment.sae.d_in not in (None, d_in):
+        problems.append(
+            f"sae.d_in: {', '.join(read)} of {backend.name} has size {d_in}, got "
+            f"{experiment.sae.d_in}"
+        )
     if len(set(read.values())) > 1:
         sized = ", ".join(f"{hook}: {one}" for hook, one in read.items())
         problems.append(f"model.hooks: expected hooks of one size, got {sized}")

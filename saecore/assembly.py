@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from saecore.backend import ModelBackend
-from saecore.config.experiment import Experiment
+from saecore.config.experiment import DatasetTable, Experiment
 from saecore.data.buffer import Window, WindowSettings
 from saecore.data.packing import Packing
 from saecore.data.source import ActivationSource
@@ -84,14 +84,21 @@ def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[i
     return d_in, d_out
 
 
-def read_tokens(experiment: Experiment, backend: ModelBackend, source: str) -> TokenRows:
+def read_tokens(
+    table: DatasetTable, backend: ModelBackend, source: str, evaluated: int
+) -> TokenRows:
     """Tokenise and pack the text, or open what was made before.
+
+    Args:
+        table: the text, and how it becomes contexts.
+        backend: the language model, for its tokenizer.
+        source: where the settings come from, for error messages.
+        evaluated: held-out tokens that will be needed.
 
     Raises:
         ConfigError: the tokenizer has no such special token.
         DataError: there is no text, or none held out.
     """
-    table = experiment.dataset
     special = special_tokens(backend.tokenizer)
     problems = []
     if table.prepend_bos and "bos" not in special:
@@ -122,7 +129,6 @@ def read_tokens(experiment: Experiment, backend: ModelBackend, source: str) -> T
         concat=table.concat,
     )
     documents = table.plugin.build(backend.tokenizer)
-    evaluated = experiment.evaluation.tokens if experiment.evaluator else 0
     rows = token_rows(
         documents,
         backend.tokenizer,
@@ -139,6 +145,13 @@ def read_tokens(experiment: Experiment, backend: ModelBackend, source: str) -> T
     return rows
 
 
+def excluded_tokens(table: DatasetTable, backend: ModelBackend) -> tuple[int, ...]:
+    """Ids of the tokens whose activations are left out."""
+    if table.exclude_special_tokens is True:
+        return tuple(sorted(set(special_tokens(backend.tokenizer).values())))
+    return table.exclude_special_tokens or ()
+
+
 def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) -> Window:
     """The stream of activations.
 
@@ -146,11 +159,6 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
         DataError: the text is shorter than the training, as far as its length is known.
     """
     model, table, buffer = experiment.language_model, experiment.dataset, experiment.buffer
-    exclude: tuple[int, ...] = ()
-    if table.exclude_special_tokens is True:
-        exclude = tuple(sorted(set(special_tokens(backend.tokenizer).values())))
-    elif table.exclude_special_tokens:
-        exclude = table.exclude_special_tokens
     window = Window(
         backend,
         rows.train,
@@ -161,7 +169,7 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
             buffer.tokens,
             buffer.model_batch_size,
             table.positions,
-            exclude,
+            excluded_tokens(table, backend),
             table.epochs,
             table.seed,
         ),

@@ -54,6 +54,9 @@ class Component:
         default="model", validator=attrs.validators.in_(("model", "activations", "truth"))
     )
     """Of an evaluator: "model", "activations" (of a model or of the dataset), or "truth"."""
+    wrap: Callable[[Any], Any] | None = attrs.field(default=None, kw_only=True)
+    """Of a model: makes a `ModelBackend` of a model that Python code has loaded already; returns
+    None for objects of another kind."""
 
     def builder(self) -> Callable[..., Any]:
         """Import and return the function behind `build`.

@@ -43,7 +43,7 @@ class LanguageModelSAERunnerConfig(Parameters):
 
     def toml(self) -> str:
         """The experiment file that says the same."""
-        return tomli_w.dumps(tables_of(self, current_host()))
+        return str(tomli_w.dumps(tables_of(self, current_host())))
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def _architecture(p: Parameters, host: Host) -> Component | None:
 
 
 def _penalty(component: Component) -> str | None:
-    """ "l1" or "l0": what the keys of the sparsity penalty begin with, if there is one."""
+    """What the keys of the sparsity penalty begin with, "l1" or "l0", if there is one."""
     fields = attrs.fields_dict(component.config)
     return next((one for one in ("l1", "l0") if f"{one}_coefficient" in fields), None)
 

@@ -43,8 +43,7 @@ def path_of(dataset: Any) -> str:
         return os.fspath(dataset)
     if not hasattr(dataset, "save_to_disk") or not hasattr(dataset, "_fingerprint"):
         raise DataError(
-            "dataset: expected a datasets.Dataset, or a name or path, got "
-            f"{type(dataset).__name__}"
+            f"dataset: expected a datasets.Dataset, or a name or path, got {type(dataset).__name__}"
         )
     path = cache_directory() / "datasets" / dataset._fingerprint
     if not path.exists():

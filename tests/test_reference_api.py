@@ -226,7 +226,7 @@ def test_all_problems_at_once():
 def test_errors_of_the_run_name_parameters(place):
     """What only the model can tell is reported under the parameter's name, too."""
     cfg = LanguageModelSAERunnerConfig(**{**settings(place), "d_in": 128})
-    with pytest.raises(ConfigError, match="d_in: blocks.1.hook_resid_post of tiny_lm has size 256"):
+    with pytest.raises(ConfigError, match=r"d_in: .* of tiny_lm has size 256"):
         SAETrainingRunner(cfg).run()
 
 
@@ -235,7 +235,7 @@ def test_every_parameter_is_described():
     from saecore.config.explain import field_docs
 
     docs = field_docs(LanguageModelSAERunnerConfig)
-    assert set(docs) == {one for one in Parameters.__annotations__}
+    assert set(docs) == set(Parameters.__annotations__)
     assert len(set(docs.values())) == len(docs)
 
 

@@ -91,7 +91,7 @@ class ActivationsStore:
         if problems:
             raise ConfigError(SOURCE, problems)
         backend = backend_of(model, host)
-        table = _table({**dataset_table(path, True, host), **_contexts(metadata)})
+        table = _table({**dataset_table(str(path), True, host), **_contexts(metadata)})
         hooks = tuple(metadata.get("hook_names") or [metadata["hook_name"]])
         head = metadata.get("hook_head_index")
         _check(backend, sae, hooks, head, table)

@@ -47,10 +47,12 @@ def wrap(model: Any) -> BridgeBackend | None:
     """Take a bridge as it is, raw or in compatibility mode, with its tokenizer."""
     if "transformer_lens" not in sys.modules:
         return None
-    from saecore_plugins.models.transformer_lens.backend import BridgeBackend, TransformerBridge
+    from transformer_lens.model_bridge import TransformerBridge
 
     if not isinstance(model, TransformerBridge):
         return None
+    from saecore_plugins.models.transformer_lens.backend import BridgeBackend
+
     name = model.cfg.model_name
     return BridgeBackend(model, model.tokenizer, name, {"name": name})
 

@@ -6,7 +6,7 @@ import torch
 
 from saecore.backend import ModelBackend
 from saecore.calibration import check_threshold_form
-from saecore.config.experiment import Experiment
+from saecore.config.experiment import DatasetTable, Experiment
 from saecore.data.buffer import Window, WindowSettings
 from saecore.data.packing import Packing
 from saecore.data.source import ActivationSource
@@ -92,6 +92,11 @@ def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[i
         if len(set(found.values())) > 1:
             sized = ", ".join(f"{hook}: {one}" for hook, one in found.items())
             problems.append(f"model.{key}: expected hooks of one size, got {sized}")
+    if experiment.sae.d_in not in (None, d_in):
+        problems.append(
+            f"sae.d_in: {', '.join(read)} of {backend.name} has size {d_in}, got "
+            f"{experiment.sae.d_in}"
+        )
     if backend.max_context is not None and experiment.dataset.context_size > backend.max_context:
         problems.append(
             f"dataset.context_size: {backend.name} takes at most {backend.max_context} tokens, "
@@ -102,14 +107,21 @@ def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[i
     return d_in, d_out
 
 
-def read_tokens(experiment: Experiment, backend: ModelBackend, source: str) -> TokenRows:
+def read_tokens(
+    table: DatasetTable, backend: ModelBackend, source: str, evaluated: int
+) -> TokenRows:
     """Tokenise and pack the text, or open what was made before.
+
+    Args:
+        table: the text, and how it becomes contexts.
+        backend: the language model, for its tokenizer.
+        source: where the settings come from, for error messages.
+        evaluated: held-out tokens that will be needed.
 
     Raises:
         ConfigError: the tokenizer has no such special token.
         DataError: there is no text, or none held out.
     """
-    table = experiment.dataset
     special = special_tokens(backend.tokenizer)
     problems = []
     if table.prepend_bos and "bos" not in special:
@@ -140,7 +152,6 @@ def read_tokens(experiment: Experiment, backend: ModelBackend, source: str) -> T
         concat=table.concat,
     )
     documents = table.plugin.build(backend.tokenizer)
-    evaluated = experiment.evaluation.tokens if experiment.evaluator else 0
     rows = token_rows(
         documents,
         backend.tokenizer,
@@ -157,6 +168,13 @@ def read_tokens(experiment: Experiment, backend: ModelBackend, source: str) -> T
     return rows
 
 
+def excluded_tokens(table: DatasetTable, backend: ModelBackend) -> tuple[int, ...]:
+    """Ids of the tokens whose activations are left out."""
+    if table.exclude_special_tokens is True:
+        return tuple(sorted(set(special_tokens(backend.tokenizer).values())))
+    return table.exclude_special_tokens or ()
+
+
 def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) -> Window:
     """The stream of activations.
 
@@ -164,11 +182,6 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
         DataError: the text is shorter than the training, as far as its length is known.
     """
     model, table, buffer = experiment.language_model, experiment.dataset, experiment.buffer
-    exclude: tuple[int, ...] = ()
-    if table.exclude_special_tokens is True:
-        exclude = tuple(sorted(set(special_tokens(backend.tokenizer).values())))
-    elif table.exclude_special_tokens:
-        exclude = table.exclude_special_tokens
     end_to_end = experiment.training.loss != "mse"
     window = (ContextStream if end_to_end else Window)(
         backend,
@@ -180,7 +193,7 @@ def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) 
             experiment.training.batch_size if end_to_end else buffer.tokens,
             buffer.model_batch_size,
             table.positions,
-            exclude,
+            excluded_tokens(table, backend),
             table.epochs,
             table.seed,
         ),

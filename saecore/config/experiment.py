@@ -139,6 +139,8 @@ class SAETable:
 
     plugin: Choice = inline("architecture")
     """The architecture; its own keys (k, l1_coefficient, …) stand in the same table."""
+    d_in: int | None = attrs.field(default=None, validator=at_least(1))
+    """Expected size of the activations; only checked against the model's."""
     d_sae: int | None = attrs.field(default=None, validator=at_least(1))
     """Number of latents."""
     expansion_factor: float | None = attrs.field(default=None, validator=above(0))

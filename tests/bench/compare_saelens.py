@@ -64,7 +64,8 @@ def compare(options: argparse.Namespace, directory: Path) -> None:
     device = torch.device("cpu")
     backend = experiment.model.plugin.build(device, DTYPES[experiment.model.dtype])
     d_in, d_out = assembly.sizes(experiment, backend, "experiment")
-    rows = assembly.read_tokens(experiment, backend, "experiment")
+    evaluated = experiment.evaluation.tokens if experiment.evaluator else 0
+    rows = assembly.read_tokens(experiment.dataset, backend, "experiment", evaluated)
     first = assembly.make_sae(experiment, d_in, d_out, device, "experiment")
     save_file({k: v.contiguous() for k, v in weights(first).items()}, directory / "initial.st")
     reading = dump(experiment, assembly.make_window(experiment, backend, rows), d_in, directory)

@@ -9,7 +9,6 @@ import attrs
 import torch
 from torch import Tensor
 
-from saecore.assembly import make_window, pick_device, read_tokens, sizes
 from saecore.backend import ModelBackend
 from saecore.config.experiment import Experiment
 from saecore.config.explain import to_tables
@@ -18,6 +17,7 @@ from saecore.data.tokens import TokenRows
 from saecore.errors import ConfigError
 from saecore.evaluation import Origin
 from saecore.plan import make_plan, refuse_if_too_big
+from saecore.reading import make_window, pick_device, read_tokens, sizes
 from saecore.sae_config import DTYPES
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saecore.assembly import excluded_tokens, pick_device, read_tokens
 from saecore.backend import ModelBackend
 from saecore.config.experiment import DatasetTable
 from saecore.config.structure import Problems, structure
@@ -18,6 +17,7 @@ from saecore.errors import ConfigError, DataError, ModelError
 from saecore.language_model.given import backend_of, path_of
 from saecore.language_model.translate import dataset_table
 from saecore.plugins import current_host
+from saecore.reading import excluded_tokens, pick_device, read_tokens
 from saecore.sae import SAE
 
 SOURCE = "ActivationsStore"

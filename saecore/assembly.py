@@ -139,5 +139,5 @@ def _model_loss(experiment: Experiment, backend: ModelBackend | None) -> ModelLo
     if kind == "mse" or backend is None:
         return None
     model = experiment.language_model
-    hooks = (model.target_hook,) if model.target_hook else model.read_hooks
+    hooks = model.targets or model.read_hooks
     return ModelLoss(backend, hooks, kind, experiment.dataset.context_size)

@@ -113,8 +113,8 @@ def search_norm(sae: SAE, inputs: Tensor, targets: Tensor, norm: float) -> float
 
     def loss(factor: float) -> float:
         scale(factor)
-        error = sae.reconstruct(sae.select(inputs), inputs) - targets
-        return float(error.square().flatten(1).sum(-1).mean())
+        error = sae.reconstruct(sae.select(inputs), inputs) - targets.flatten(1)
+        return float(error.square().sum(-1).mean())
 
     coarse = torch.logspace(-2, torch.tensor(50.0).log10().item(), 50).tolist()
     best = min(range(50), key=[loss(factor) for factor in coarse].__getitem__)

@@ -177,7 +177,7 @@ class Trainer:
         fired = output.codes.firing_counts()
         restored = context.restored(output.reconstruction)
         self.window.add_output(output, context.targets, restored, fired)
-        self.last = part, context.targets, restored.detach()
+        self.last = part, context.targets.flatten(1), restored.detach()
         return fired, output.total.detach()
 
     def _clip(self) -> Tensor:

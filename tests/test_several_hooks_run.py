@@ -84,12 +84,21 @@ def test_cross_layer_transcoder(text, tmp_path):
     )
 
 
-def test_crosscoder_with_auxk(text, tmp_path):
-    """Dead latents of a crosscoder get their loss from all hooks together."""
-    sae = {**CLT, "architecture": "crosscoder"}
+@pytest.mark.parametrize(
+    ("strategy", "figure"),
+    [
+        ({"type": "auxk", "after_tokens": 512}, "losses/auxiliary_reconstruction_loss"),
+        ({"type": "ghost_grads", "after_tokens": 512}, "losses/ghost_grad_loss"),
+        ({"type": "resample", "after_tokens": 512, "every_steps": 8}, "losses/mse_loss"),
+    ],
+    ids=lambda one: one["type"] if isinstance(one, dict) else "",
+)
+def test_dead_latents_of_a_crosscoder(text, tmp_path, strategy, figure):
+    """Dead latents of a crosscoder are brought back from all hooks together."""
+    sae = {**CLT, "architecture": "crosscoder", "dead_latents": strategy}
     done = run(experiment(text, tmp_path, {"hooks": READ}, sae))
     lines = [json.loads(line) for line in (done.directory / "metrics.jsonl").open()]
-    losses = [one.get("losses/auxiliary_reconstruction_loss") for one in lines]
+    losses = [one.get(figure) for one in lines]
     assert any(losses)
 
 

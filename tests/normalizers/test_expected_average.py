@@ -9,6 +9,8 @@ from saecore import checkpoint
 from saecore.config.structure import structure_choice
 from saecore.errors import NumericsError
 from saecore.plugins import current_host
+from saecore.randomness import generator
+from saecore.sae_config import Shape
 from saecore.step import Batch
 from tests.dead_latents.cases import make
 
@@ -103,3 +105,26 @@ def test_a_dead_hook():
         normalizer().estimate([Batch(x, torch.zeros(10, 6))])
     with pytest.raises(NumericsError, match="mean norm of 10 inputs"):
         normalizer().estimate([Batch(torch.stack([x, 0 * x], 1), x)])
+
+
+@pytest.mark.parametrize("architecture", ["crosscoder", "clt"])
+def test_factors_of_several_hooks_fold(architecture):
+    """The folded SAE goes from raw activations of every hook to raw ones; unfolding undoes it."""
+    table = {"architecture": architecture, "activation": "relu"}
+    sae = structure_choice("architecture", table, current_host()).build(
+        Shape(18, 18, 12, torch.float64, hooks=3)
+    )
+    sae.initialize(generator(0, "init"), 1.0)
+    torch.nn.init.normal_(sae.b_dec, generator=torch.Generator().manual_seed(0))
+    x = (rows(60, 3, 6) * torch.tensor([1.0, 5.0, 0.2])[:, None]).double()
+    y = x if architecture == "crosscoder" else 3 * rows(60, 3, 6, seed=1).double()
+    one = normalizer()
+    one.estimate([Batch(x, y)])
+    batch = one.apply(Batch(x, y))
+    factor = one.factor if one.target_factor is None else one.target_factor
+    raw = sae(batch.inputs) / factor[:, None]
+    folded = copy.deepcopy(sae)
+    one.fold(folded)
+    torch.testing.assert_close(folded(x), raw)
+    one.unfold(folded)
+    torch.testing.assert_close(folded(x), sae(x))

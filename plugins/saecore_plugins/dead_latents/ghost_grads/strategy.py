@@ -28,7 +28,7 @@ class GhostGrads(DeadLatentsStrategy):
         latents = context.dead.nonzero(as_tuple=True)[0]
         if not len(latents):
             return {"ghost_grad_loss": output.reconstruction.new_zeros(())}
-        residual = (batch.targets - output.reconstruction).detach().flatten(1)
+        residual = (batch.targets.flatten(1) - output.reconstruction).detach()
         pre = sae.preactivations(batch.inputs, latents)  # [N, n_dead]
         # A factor of all of a token's ghosts cancels in ĝ: this one keeps exp from overflowing.
         ghosts = (pre - pre.detach().amax(dim=1, keepdim=True)).exp()

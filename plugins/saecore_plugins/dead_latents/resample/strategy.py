@@ -52,10 +52,10 @@ class Resample(DeadLatentsStrategy):
         if not len(latents):
             return revived
         rows = self._drawn(sae, batch, context, len(latents))
-        seen = batch.inputs[rows]
+        seen = batch.inputs[rows].flatten(1)
         read = seen if sae.centre is None else seen - sae.centre
         same = batch.targets is batch.inputs
-        written = read if same else batch.targets[rows] - sae.b_dec
+        written = read if same else batch.targets[rows].flatten(1) - sae.b_dec
         living = ~context.dead
         for name, parameter in sae.named_parameters(recurse=False):
             if name == "encoder":
@@ -73,7 +73,7 @@ class Resample(DeadLatentsStrategy):
     def _drawn(self, sae: SAE, batch: Batch, context: StepContext, n: int) -> Tensor:
         """Numbers of `n` tokens of the batch, different ones, by their loss."""
         x_hat = context.restored(sae.reconstruct(sae.select(batch.inputs), batch.inputs))
-        loss = (x_hat - context.targets).float().square().flatten(1).sum(-1)
+        loss = (x_hat - context.targets.flatten(1)).float().square().sum(-1)
         share = loss / loss.max().clamp(min=1e-30)  # squares of large losses would overflow
         weights = share.square() if self.config.probability == "squared_loss" else share
         # None is quite impossible: there may be fewer tokens with a loss than latents.

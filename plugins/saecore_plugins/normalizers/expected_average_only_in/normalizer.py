@@ -60,15 +60,19 @@ class ExpectedAverage(NormalizerStrategy):
 
     def fold(self, sae: SAE) -> None:
         """Move the factors into the weights."""
-        factor: Any = self.factor
-        out: Any = self.target_factor
+        factor = _joined(self.factor, sae.cfg.d_in, sae)
+        out = (
+            None if self.target_factor is None else _joined(self.target_factor, sae.cfg.d_out, sae)
+        )
         sae.scale_input(factor, out)
 
     def unfold(self, sae: SAE) -> None:
         """Take the factors out of weights that were made for raw activations."""
-        factor: Any = 1 / self.factor
-        out: Any = None if self.target_factor is None else 1 / self.target_factor
-        sae.scale_input(factor, out)
+        factor = 1 / _joined(self.factor, sae.cfg.d_in, sae)
+        out = (
+            None if self.target_factor is None else _joined(self.target_factor, sae.cfg.d_out, sae)
+        )
+        sae.scale_input(factor, None if out is None else 1 / out)
 
     def state_dict(self) -> dict[str, Any]:
         """The factors."""
@@ -101,6 +105,13 @@ class _MeanNorm:
             )
         factor = self.d**0.5 / mean
         return factor if factor.dim() else float(factor)
+
+
+def _joined(factor: Factor, size: int, sae: SAE) -> Factor:
+    """A number, or one for each of the `size` numbers of all hooks together."""
+    if isinstance(factor, Tensor):
+        return factor.repeat_interleave(size // len(factor)).to(sae.W_dec.device)
+    return factor
 
 
 def _scaled(x: Tensor, factor: Factor) -> Tensor:

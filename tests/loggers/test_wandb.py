@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import types
+from importlib.machinery import ModuleSpec
 
 import pytest
 
@@ -44,6 +45,7 @@ class Fake(types.ModuleType):
 
     def __init__(self):
         super().__init__("wandb")
+        self.__spec__ = ModuleSpec("wandb", None)  # transformers looks for it
         self.calls = []
 
     def init(self, **settings):

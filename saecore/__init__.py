@@ -18,16 +18,22 @@ if TYPE_CHECKING:
     from saecore.config.architecture import ArchitectureConfig
     from saecore.errors import SaecoreError
     from saecore.hookspecs import hookimpl
+    from saecore.language_model.config import LanguageModelSAERunnerConfig
+    from saecore.language_model.runner import SAETrainingRunner
+    from saecore.language_model.store import ActivationsStore
     from saecore.runner import run
     from saecore.sae import SAE
     from saecore.sae_config import Shape
 
 _HOME = {
     "SAE": "saecore.sae",
+    "ActivationsStore": "saecore.language_model.store",
     "ArchitectureConfig": "saecore.config.architecture",
     "Codes": "saecore.codes",
     "Component": "saecore.components",
     "Experiment": "saecore.config",
+    "LanguageModelSAERunnerConfig": "saecore.language_model.config",
+    "SAETrainingRunner": "saecore.language_model.runner",
     "SaecoreError": "saecore.errors",
     "Shape": "saecore.sae_config",
     "hookimpl": "saecore.hookspecs",
@@ -37,10 +43,13 @@ _HOME = {
 
 __all__ = [
     "SAE",
+    "ActivationsStore",
     "ArchitectureConfig",
     "Codes",
     "Component",
     "Experiment",
+    "LanguageModelSAERunnerConfig",
+    "SAETrainingRunner",
     "SaecoreError",
     "Shape",
     "hookimpl",

@@ -72,6 +72,9 @@ class Component:
     """Of an evaluator: "model", "activations" (of a model or of the dataset), or "truth"."""
     owner: str = attrs.field(default="", kw_only=True, eq=False)
     """Distribution and version that provide it; set by the host."""
+    wrap: Callable[[Any], Any] | None = attrs.field(default=None, kw_only=True)
+    """Of a model: makes a `ModelBackend` of a model that Python code has loaded already; returns
+    None for objects of another kind."""
 
     def __str__(self) -> str:
         return f"{self.kind}.{self.name}" + (f" ({self.owner})" if self.owner else "")

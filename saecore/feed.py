@@ -9,7 +9,6 @@ import attrs
 import torch
 from torch import Tensor
 
-from saecore.assembly import make_window, pick_device, read_tokens, sizes
 from saecore.backend import ModelBackend
 from saecore.config.experiment import Experiment
 from saecore.config.explain import to_tables
@@ -18,6 +17,7 @@ from saecore.data.tokens import TokenRows
 from saecore.errors import ConfigError
 from saecore.evaluation import Origin
 from saecore.plan import make_plan, refuse_if_too_big
+from saecore.reading import make_window, pick_device, read_tokens, sizes
 from saecore.sae_config import DTYPES
 
 
@@ -86,8 +86,11 @@ def _from_model(experiment: Experiment, source: str) -> Feed:
     backend: ModelBackend = model.plugin.build(device, DTYPES[model.dtype])
     d_in, d_out = sizes(experiment, backend, source)
     refuse_if_too_big(make_plan(experiment, backend, d_in, d_out, device))
-    rows = read_tokens(experiment, backend, source)
-    contexts = max(1, experiment.evaluation.tokens // context_size)
+    evaluated = experiment.evaluation.tokens
+    rows = read_tokens(
+        experiment.dataset, backend, source, evaluated if experiment.evaluator else 0
+    )
+    contexts = max(1, evaluated // context_size)
     heads = len(backend.d(model.read_hooks[0])) > 1 and model.head is None
     return Feed(
         source=make_window(experiment, backend, rows),

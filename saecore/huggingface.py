@@ -13,6 +13,10 @@ from saecore.backend import Replace
 from saecore.errors import ModelError
 from saecore.hook_names import Place, hook_names, module_place, unknown_hook
 
+PROBE = 7
+"""Tokens of the forward pass that finds a hook's sizes; no usual number of heads, so that a
+tensor with heads where tokens belong is seen."""
+
 
 class StopForward(Exception):  # noqa: N818 (not an error)
     """Everything asked for has been seen."""
@@ -59,7 +63,7 @@ class HuggingFaceBackend:
     def d(self, hook: str) -> tuple[int, ...]:
         """Sizes of one activation; see `ModelBackend.d`."""
         if hook not in self._sizes:
-            tokens = torch.zeros(1, 2, dtype=torch.int64)
+            tokens = torch.zeros(1, PROBE, dtype=torch.int64)
             self._sizes[hook] = tuple(self.activations(tokens, [hook])[hook].shape[2:])
         return self._sizes[hook]
 

@@ -165,7 +165,7 @@ def _read_cfg(file: Path) -> dict[str, Any]:
         raise ReleaseError(
             f"{file}: architecture: missing; files from before SAELens 6 cannot be read yet"
         )
-    for key in ("d_in", "d_sae", *(("hooks",) if "hooks" in cfg else ())):
+    for key in ("d_in", "d_sae", *(one for one in ("d_out", "hooks") if one in cfg)):
         if not isinstance(cfg.get(key), int) or isinstance(cfg[key], bool) or cfg[key] < 1:
             raise ReleaseError(f"{file}: {key}: expected a positive integer, got {cfg.get(key)!r}")
     return cfg

@@ -100,7 +100,8 @@ class StepContext:
         """Squared error summed over features, averaged over tokens; or the model's own loss."""
         if self.model_loss is not None:
             return self.model_loss(self.restored(x_hat))
-        return (self.restored(x_hat) - self.targets.flatten(1)).square().sum(-1).mean()
+        difference = self.restored(x_hat).flatten(1) - self.targets.flatten(1)
+        return difference.square().sum(-1).mean()
 
 
 @attrs.frozen(eq=False)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from saecore.checkpoint import save, step_of
-from saecore.config.experiment import CheckpointTable, Experiment
+from saecore.config.experiment import Experiment
+from saecore.config.training import CheckpointTable
 from saecore.errors import NumericsError
 from saecore.monitors import Monitors
 from saecore.resume import Saved

@@ -6,12 +6,12 @@ import attrs
 import pytest
 import torch
 
-from saecore.assembly import sizes
 from saecore.config import structure_experiment
 from saecore.errors import ResourceError
 from saecore.plan import as_tables, make_plan, measure, refuse_if_too_big
 from saecore.plan.machine import _room, begin_peak, memory_limit, peak, resident
 from saecore.plan.record import Lever, Part, Plan, size
+from saecore.reading import sizes
 
 CPU = torch.device("cpu")
 MB = 2**20

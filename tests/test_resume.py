@@ -310,7 +310,7 @@ def test_checkpoints_by_time_and_count(text, tmp_path):
     """`count` spreads checkpoints evenly; `every_minutes` counts from the last one; by default
     there is one at the end; with every_minutes = 0 there is none.
     """
-    from saecore.config.experiment import CheckpointTable
+    from saecore.config.training import CheckpointTable
     from saecore.training import Due
 
     due = Due(CheckpointTable(count=3, every_minutes=0), 10)

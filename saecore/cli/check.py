@@ -50,9 +50,9 @@ def command(file: Path, settings: tuple[str, ...], no_measure: bool, as_json: bo
 
 def _plan(experiment: Experiment, source: str) -> Plan:
     """Load the model, count, measure; refuse what does not fit before and after measuring."""
-    from saecore.assembly import pick_device, sizes
     from saecore.plan import make_plan, measure, refuse_if_too_big
     from saecore.plan.record import CLOSE, size
+    from saecore.reading import pick_device, sizes
     from saecore.sae_config import DTYPES
 
     model = experiment.language_model

@@ -24,6 +24,7 @@ from saecore import SAE, assembly, runner
 from saecore.config import load_experiment
 from saecore.config.experiment import Experiment
 from saecore.evaluation import evaluate
+from saecore.reading import make_window, read_tokens, sizes
 from saecore.sae_config import DTYPES, Metadata
 from saecore.saved import weights
 from tests.bench.peers import run_peer
@@ -63,11 +64,12 @@ def compare(options: argparse.Namespace, directory: Path) -> None:
         ours, seconds = result.sae, result.seconds
     device = torch.device("cpu")
     backend = experiment.model.plugin.build(device, DTYPES[experiment.model.dtype])
-    d_in, d_out = assembly.sizes(experiment, backend, "experiment")
-    rows = assembly.read_tokens(experiment, backend, "experiment")
+    d_in, d_out = sizes(experiment, backend, "experiment")
+    evaluated = experiment.evaluation.tokens if experiment.evaluator else 0
+    rows = read_tokens(experiment.dataset, backend, "experiment", evaluated)
     first = assembly.make_sae(experiment, d_in, d_out, device, "experiment")
     save_file({k: v.contiguous() for k, v in weights(first).items()}, directory / "initial.st")
-    reading = dump(experiment, assembly.make_window(experiment, backend, rows), d_in, directory)
+    reading = dump(experiment, make_window(experiment, backend, rows), d_in, directory)
 
     job["sae"] |= {"d_in": d_in, "d_sae": first.cfg.d_sae}
     job |= {name: str(directory / file) for name, file in FILES.items()} | {"seed": options.seed}

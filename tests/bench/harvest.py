@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 import saecore_plugins
-from saecore.assembly import pick_device
 from saecore.hook_names import hook_names
+from saecore.reading import pick_device
 from saecore.sae_config import DTYPES
 from saecore_plugins.models import huggingface, transformer_lens
 

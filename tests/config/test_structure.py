@@ -121,7 +121,7 @@ def test_integer_fields_take_integers_only(value, shown):
         ("training", "clip_norm", True, "expected a finite number, got true"),
         ("training", "clip_norm", float("nan"), "expected a finite number, got nan"),
         ("training", "clip_norm", float("inf"), "expected a finite number, got inf"),
-        ("training", "loss", "mae", 'expected one of "mse", "ce", "kl", got "mae"'),
+        ("training", "loss", "mae", 'expected "mse" or "ce" or "kl", got "mae"'),
         ("training", "lr", "fast", 'expected a finite number or "auto", got "fast"'),
         ("training", "checkpoint", 5, "expected a table, got 5"),
         ("model", "hook", 2, "expected a string, got 2"),

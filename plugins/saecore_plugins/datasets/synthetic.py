@@ -119,7 +119,7 @@ def build(config: SyntheticConfig, seed: int) -> SyntheticRows:
     Raises:
         ConfigError: this machine has no such device.
     """
-    from saecore.assembly import pick_device
+    from saecore.reading import pick_device
     from saecore_plugins.datasets.synthetic_rows import SyntheticRows
 
     return SyntheticRows(config, seed, pick_device(config.device, key="dataset.device"))

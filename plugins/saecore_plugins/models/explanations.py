@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from saecore.errors import ModelError
+from saecore.trust import remote_code_allowed
 
 
 def explained(name: str, revision: str | None, error: Exception) -> ModelError:
@@ -35,7 +36,7 @@ def explained(name: str, revision: str | None, error: Exception) -> ModelError:
     def caused_by(*kinds: type[BaseException]) -> bool:
         return any(isinstance(one, kinds) for one in causes)
 
-    if any("trust_remote_code" in str(one) for one in causes):
+    if not remote_code_allowed() and any("trust_remote_code" in str(one) for one in causes):
         return ModelError(
             f"model.name: {name} comes with Python code of its own, which runs only if you say so: "
             "read it, then saecore run FILE --trust-remote-code, or "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -45,6 +45,23 @@ def build(
     return HuggingFaceBackend(found.model, found.tokenizer, config.name, found.identity)
 
 
+def wrap(model: Any) -> HuggingFaceBackend | None:
+    """Take a transformers model as it is, with the tokenizer from where it was loaded.
+
+    Raises:
+        ModelError: it does not say where that is, or there is no tokenizer.
+    """
+    import transformers
+
+    if not isinstance(model, transformers.PreTrainedModel):
+        return None
+    from saecore.huggingface import HuggingFaceBackend
+    from saecore_plugins.models.loading import tokenizer_of
+
+    name = model.name_or_path
+    return HuggingFaceBackend(model, tokenizer_of(model), name, {"name": name})
+
+
 @hookimpl
 def saecore_components() -> Iterator[Component]:
     """Offer the backend."""
@@ -53,5 +70,6 @@ def saecore_components() -> Iterator[Component]:
         name="huggingface",
         config=HuggingFaceConfig,
         build=build,
+        wrap=wrap,
         summary="a language model or an encoder from a directory or the Hugging Face hub",
     )

@@ -97,6 +97,27 @@ def load(
     return Loaded(model, tokenizer, {key: v for key, v in identity.items() if v is not None})
 
 
+def tokenizer_of(model: Any) -> Any:
+    """The tokenizer from where a transformers model was loaded.
+
+    Raises:
+        ModelError: the model does not say where that was, or there is no tokenizer of its own.
+    """
+    name = model.name_or_path
+    if not name:
+        raise ModelError(
+            "model: it does not say where it was loaded from, so there is no tokenizer; give "
+            "saecore.huggingface.HuggingFaceBackend(model, tokenizer, name, {})"
+        )
+    try:
+        options = {"trust_remote_code": remote_code_allowed()}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
+    except CANNOT_LOAD as error:
+        raise explained(name, None, error) from error
+    _check_tokenizer(name, tokenizer, model)
+    return tokenizer
+
+
 def _placement(
     device: torch.device, dtype: torch.dtype, attention: str | None, quantization: str | None
 ) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -42,6 +43,20 @@ def build(config: TransformerLensConfig, device: torch.device, dtype: torch.dtyp
     return BridgeBackend(bridge, found.tokenizer, config.name, found.identity)
 
 
+def wrap(model: Any) -> BridgeBackend | None:
+    """Take a bridge as it is, raw or in compatibility mode, with its tokenizer."""
+    if "transformer_lens" not in sys.modules:
+        return None
+    from transformer_lens.model_bridge import TransformerBridge
+
+    if not isinstance(model, TransformerBridge):
+        return None
+    from saecore_plugins.models.transformer_lens.backend import BridgeBackend
+
+    name = model.cfg.model_name
+    return BridgeBackend(model, model.tokenizer, name, {"name": name})
+
+
 @hookimpl
 def saecore_components() -> Iterator[Component]:
     """Offer the backend."""
@@ -50,5 +65,6 @@ def saecore_components() -> Iterator[Component]:
         name="transformer_lens",
         config=TransformerLensConfig,
         build=build,
+        wrap=wrap,
         summary="a language model through TransformerLens' bridge, raw or processed",
     )

@@ -14,7 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from saecore.backend import Replace
 from saecore.errors import ModelError
 from saecore.hook_names import unknown_hook
-from saecore.huggingface import StopForward, not_reached, per_token, token_limits
+from saecore.huggingface import PROBE, StopForward, not_reached, per_token, token_limits
 
 
 def bridged(
@@ -102,7 +102,7 @@ class BridgeBackend:
     def d(self, hook: str) -> tuple[int, ...]:
         """Sizes of one activation; see `ModelBackend.d`."""
         if hook not in self._sizes:
-            tokens = torch.zeros(1, 2, dtype=torch.int64)
+            tokens = torch.zeros(1, PROBE, dtype=torch.int64)
             self._sizes[hook] = tuple(self.activations(tokens, [hook])[hook].shape[2:])
         return self._sizes[hook]
 

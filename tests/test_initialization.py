@@ -69,7 +69,7 @@ def test_types_of_an_experiment(kind, tied):
     """`sae.init` decides the directions; what needs activations waits for them."""
     tables = tomllib.loads(MINIMAL)
     tables["sae"]["init"] = {"type": kind, "decoder_norm": 0.3}
-    sae = make_sae(structure_experiment(tables), None, 16, 16, torch.device("cpu"), "experiment")
+    sae = make_sae(structure_experiment(tables), 16, 16, torch.device("cpu"), "experiment")
     assert torch.equal(sae.encoder, sae.W_dec) == (kind != "independent")
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.full((64,), 0.3))
 

@@ -140,7 +140,10 @@ REQUIRED = {int: 4, float: 0.5}
 """What settings without a default get."""
 
 
-EXTRA = {"matryoshka_batchtopk": {"matryoshka_widths": [24, 48, 96]}}
+EXTRA = {
+    "identity": {"d_sae": 256},
+    "matryoshka_batchtopk": {"matryoshka_widths": [24, 48, 96]},
+}
 """What a component needs besides, by name."""
 
 

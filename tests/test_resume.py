@@ -95,7 +95,9 @@ def test_killed_after_the_last_step(text, tmp_path, monkeypatch):
 )
 def test_every_component_resumes(text, tmp_path, kind, name):
     """Whatever is installed: twice interrupted, over two epochs, with a cut-off metric window, it
-    ends with the bits of the uninterrupted run. (A temporal SAE is not trained.)
+    ends with the bits of the uninterrupted run.
+
+    A temporal SAE is not trained.
     """
     if name == "adam8bit":
         pytest.importorskip("bitsandbytes")

@@ -120,7 +120,7 @@ def Mine(config):
         reading = Reading.of(sae, backend)
         value = 0.0
         for part in batches(tokens, 4):
-            x = reading.read(backend.activations(part, [reading.hook])[reading.hook])
+            x, _ = reading.activations(backend, part)
             value += float(sae.encode(x).sum())
         return {"sum": Figure(value, tokens.numel())}
 

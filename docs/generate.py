@@ -192,7 +192,10 @@ def _command_line() -> str:
 
 
 def _help(command: click.Command, name: str) -> str:
-    with click.Context(command, info_name=name, terminal_width=88, max_content_width=88) as context:
+    names = cli.context_settings["help_option_names"]  # commands inherit them when they are called
+    with click.Context(
+        command, info_name=name, terminal_width=88, max_content_width=88, help_option_names=names
+    ) as context:
         return command.get_help(context)
 
 

@@ -62,7 +62,7 @@ def test_coefficient_that_moves_nothing():
 
 def test_dying_latents():
     """More dead latents in each of five intervals, and over a tenth in all."""
-    one = monitor("dying_latents")
+    one = monitor("dying_latents", intervals=5)
 
     def seen(*counts):
         return [one(view(metrics={"sparsity/dead_features": float(n)})) for n in counts]

@@ -21,8 +21,9 @@ class DyingLatentsConfig:
 
     share: float = attrs.field(default=0.1, validator=above(0))
     """Share of dead latents from which on more of them are reported."""
-    intervals: int = attrs.field(default=5, validator=at_least(2))
-    """Log intervals in a row in which their number grows."""
+    intervals: int = attrs.field(default=10, validator=at_least(2))
+    """Log intervals in a row in which their number grows; those that a remedy such as AuxK revives
+    grow for some intervals too, before it takes hold."""
 
 
 class DyingLatents:

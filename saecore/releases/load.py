@@ -95,7 +95,8 @@ def load(
     import warnings
 
     _, format_ = source_of(files, path, source)
-    draft = format_.load(files, path, facts or Facts())
+    facts = facts or Facts()
+    draft = format_.load(files, path, facts).knowing(facts)
     for line in draft.warnings:
         warnings.warn(line, stacklevel=3)
     return finish(draft, f"{files.name}/{path}".rstrip("/"), device, dtype, fold_W_dec_norm)

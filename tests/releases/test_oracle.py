@@ -1,0 +1,114 @@
+"""Every format: the recorded repositories are recognised, and read as they must be."""
+
+import pytest
+import torch
+
+from saecore.plugins import current_host
+from saecore.releases.build import weights
+from saecore.releases.load import load, source_of
+from tests.releases.cases import cases
+
+pytestmark = pytest.mark.oracle
+
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+RUNTIME = ("dtype", "device")
+"""Of the loading, not of the file."""
+
+OURS = {
+    "finetuning_scaling_factor": "means nothing to an SAE that is trained",
+    "neuronpedia_id": "SAELens leaves it at the top of version 6's files, where nobody reads it",
+    "select_by_decoder_norm": "our field has another name",
+    "activation": "our activations are tables",
+}
+"""Keys of the recorded configuration that ours lacks or says differently."""
+
+OTHERWISE = {
+    ("gemma_3/att", "reshape_activations"): "hook_z",  # SAELens cannot read `[..., h, d]`
+}
+"""Values that are wrong in the recording, and the right ones."""
+
+
+def pytest_generate_tests(metafunc):
+    """One test a case."""
+    if "case" in metafunc.fixturenames:
+        found = cases(metafunc.config.getoption("--oracle"))
+        if metafunc.definition.name == "test_standardized":
+            found = [one for one in found if "standardized/W_E" in one.record["tensors"]]
+        metafunc.parametrize("case", found, ids=lambda one: one.name)
+
+
+def test_recognised_by_one_format(case):
+    """Exactly one format takes each repository for its own, and it lists the SAE."""
+    files = case.files()
+    host = current_host()
+    built = {one: host.component("release", one) for one in host.names("release")}
+    sources = {name: one.make(one.config()) for name, one in built.items()}
+    found = [name for name, one in sources.items() if one.recognise(files, case.path)]
+    assert found == [case.plugin]
+    assert case.path in sources[case.plugin].list(files)
+    assert source_of(files, case.path)[0] == case.plugin
+
+
+def test_values(case):
+    """Weights, features and reconstructions are those of the recording."""
+    expected = case.tensors()
+    loaded = load(case.files(), case.path, facts=case.facts, dtype="float32")
+    sae, x = loaded.sae, expected["x"]
+
+    state = {name: one for name, one in expected.items() if name.startswith("state/")}
+    if state:
+        assert {f"state/{name}" for name in weights(sae)} == set(state)
+    for name, tensor in weights(sae).items():
+        if state:
+            torch.testing.assert_close(tensor, state[f"state/{name}"], **CLOSE)
+
+    with torch.no_grad():
+        plain = case.record["expected_from"] != "SAELens"
+        if plain and "decode" in expected:  # of features alone, without an input to scale back to
+            torch.testing.assert_close(sae.decode(expected["encode"]), expected["decode"], **CLOSE)
+        torch.testing.assert_close(sae.encode(x), expected["encode"], **CLOSE)
+        if not plain and "decode" in expected:
+            torch.testing.assert_close(sae.decode(expected["encode"]), expected["decode"], **CLOSE)
+        torch.testing.assert_close(sae(x), expected["forward"], **CLOSE)
+        if "x_heads" in expected:
+            heads = expected["x_heads"]
+            torch.testing.assert_close(sae.encode(heads), expected["encode"], **CLOSE)
+            torch.testing.assert_close(sae(heads), expected["forward_heads"], **CLOSE)
+        if "predicted" in expected:
+            codes, predicted = sae.encode_with_predictions(x)
+            torch.testing.assert_close(codes, expected["encode"], **CLOSE)
+            torch.testing.assert_close(predicted, expected["predicted"], **CLOSE)
+
+    if "log_sparsity" in expected:
+        torch.testing.assert_close(loaded.sparsity, expected["log_sparsity"], **CLOSE)
+    else:
+        assert loaded.sparsity is None
+
+
+def test_configuration(case):
+    """The configuration says what the recorded one says."""
+    loaded = load(case.files(), case.path, facts=case.facts, dtype="float32")
+    expected = dict(case.record["cfg_dict"])
+    metadata = expected.pop("metadata")
+    for key, value in expected.items():
+        if key not in RUNTIME and key not in OURS:
+            value = OTHERWISE.get((case.name, key), value)
+            default = loaded.cfg_dict["d_in"] if key == "d_out" else None
+            assert loaded.cfg_dict.get(key, default) == value, key
+    for key, value in metadata.items():
+        if value is not None and key != "sae_lens_version":
+            value = OTHERWISE.get((case.name, key), value)
+            assert loaded.cfg_dict["metadata"].get(key) == value, key
+            assert loaded.sae.cfg.metadata[key] == value
+
+
+def test_standardized(case):
+    """Features of llamascopium at the scale of raw activations are a choice of latent scale."""
+    expected = case.tensors()
+    sae = load(case.files(), case.path, facts=case.facts, dtype="float32").sae
+    ours = weights(sae)
+    scale = (ours["W_enc"] / expected["standardized/W_E"]).median()
+    sae.scale_latents(torch.full((sae.cfg.d_sae,), 1 / float(scale)))
+    for theirs, name in {"W_E": "W_enc", "b_E": "b_enc", "W_D": "W_dec", "b_D": "b_dec"}.items():
+        torch.testing.assert_close(weights(sae)[name], expected[f"standardized/{theirs}"], **CLOSE)

@@ -25,6 +25,8 @@ OURS = {
 
 OTHERWISE = {
     ("gemma_3/att", "reshape_activations"): "hook_z",  # SAELens cannot read `[..., h, d]`
+    # the input of the module, so after the norm
+    ("sparsify/skip_transcoder_bf16", "hook_name"): "blocks.5.mlp.hook_in",
 }
 """Values that are wrong in the recording, and the right ones."""
 

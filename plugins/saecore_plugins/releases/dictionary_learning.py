@@ -18,7 +18,8 @@ here they are as stored (`fold_W_dec_norm=True` gives those).
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,11 +133,11 @@ class DictionaryLearning:
             cfg["k"] = required(table, "trainer.k", int, where)
         return Draft(cfg, weights)
 
-    def write(self, sae: SAE, directory: Path) -> None:
+    def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
         """Write ae.pt and config.json.
 
         Raises:
-            ReleaseError: the library has no class for this SAE.
+            ReleaseError: the library has no class that computes this SAE.
         """
         import torch
 
@@ -145,33 +146,28 @@ class DictionaryLearning:
         from saecore.releases.writing import Expressible, centred, published
 
         sae = published(sae)
-        check = Expressible("dictionary_learning", sae)
-        name = {"standard": "AutoEncoder" if sae.centre is not None else "AutoEncoderNew",
-                "gated": "GatedAutoEncoder", "topk": "AutoEncoderTopK",
-                "jumprelu": "JumpReluAutoEncoder"}.get(sae.file_architecture)  # fmt: skip
-        if name is None:
-            raise check.refused("architecture", sae.file_architecture, "standard, gated, topk, jumprelu")
-        check.plain()
-        cls = CLASSES[name]
-        sae = centred(sae, cls.centred)
-        own = weights(sae)
+        can = Expressible("dictionary_learning", sae)
+        architecture = can.architecture("standard", "gated", "topk", "jumprelu")
+        can.plain()
+        plain = "AutoEncoder" if sae.centre is not None else "AutoEncoderNew"
+        name = {"standard": plain, "gated": "GatedAutoEncoder", "topk": "AutoEncoderTopK",
+                "jumprelu": "JumpReluAutoEncoder"}[architecture]  # fmt: skip
+        own = weights(centred(sae, CLASSES[name].centred))
         tensors = {theirs: own[ours].t() if theirs.endswith(".weight") else own[ours]
-                   for theirs, ours in cls.names.items()}  # fmt: skip
-        trainer: dict[str, Any] = {
-            "dict_class": name,
-            "activation_dim": sae.cfg.d_in,
-            "dict_size": sae.cfg.d_sae,
-            **_described(sae, check),
-        }
-        if cls.threshold is not None:
+                   for theirs, ours in CLASSES[name].names.items()}  # fmt: skip
+        trainer = {"dict_class": name, "activation_dim": sae.cfg.d_in, "dict_size": sae.cfg.d_sae}
+        if architecture == "jumprelu":
             tensors["threshold"] = own["threshold"]
-        if cls.architecture == "topk":
+        if architecture == "topk":
             trainer["k"] = sae.cfg.k
-            tensors |= {"k": torch.tensor(sae.cfg.k, dtype=torch.int), "threshold": torch.tensor(-1.0)}
-        context = sae.cfg.metadata.get("context_size")
-        table = {"trainer": trainer, "buffer": {"d_submodule": sae.cfg.d_in, "io": "out", "ctx_len": context}}
+            tensors["k"] = torch.tensor(sae.cfg.k, dtype=torch.int)
+            tensors["threshold"] = torch.tensor(-1.0)  # not learned
+        table = {
+            "trainer": {**trainer, **_described(sae.cfg.metadata)},
+            "buffer": {"io": "out", "ctx_len": sae.cfg.metadata.get("context_size")},
+        }
         with written(directory / "ae.pt", setting="OUT") as file:
-            torch.save({key: one.detach().cpu().contiguous().clone() for key, one in tensors.items()}, file)
+            torch.save({key: one.detach().contiguous() for key, one in tensors.items()}, file)
         write_json(directory / "config.json", table)
 
 
@@ -214,12 +210,11 @@ def _metadata(table: dict[str, Any], where: str) -> dict[str, Any]:
         submodule = f"resid_post_layer_{layer}"
     site, _, number = (submodule or "").rpartition("_layer_")
     hook = None
-    if (
-        site in SITES
-        and number.isdecimal()
-        and setting(table, "buffer.io", str, where) in (None, "out")
-    ):
-        hook = f"blocks.{int(number)}.{SITES[site]}"
+    if setting(table, "buffer.io", str, where) in (None, "out"):
+        if site in SITES and re.fullmatch("[0-9]{1,4}", number):
+            hook = f"blocks.{int(number)}.{SITES[site]}"
+        elif submodule is not None and re.match(r"blocks\.\d|hook_", submodule):
+            hook = submodule  # the name itself, as `write` gives it where no site has it
     return {
         "model_name": setting(table, "trainer.lm_name", str, where),
         "hook_name": hook,
@@ -227,6 +222,21 @@ def _metadata(table: dict[str, Any], where: str) -> dict[str, Any]:
         "prepend_bos": True,
         "dataset_path": "monology/pile-uncopyrighted",
         "context_size": setting(table, "buffer.ctx_len", int, where),
+    }
+
+
+def _described(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Model and hook as a trainer's settings."""
+    hook = metadata.get("hook_name")
+    found = re.fullmatch(r"blocks\.(\d+)\.(\w+)", hook or "")
+    sites = {one: site for site, one in SITES.items() if site != "attention_out"}
+    submodule = hook
+    if found and found[2] in sites:
+        submodule = f"{sites[found[2]]}_layer_{found[1]}"
+    return {
+        "layer": int(found[1]) if found else None,
+        "lm_name": metadata.get("model_name"),
+        "submodule_name": submodule,
     }
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,22 +27,25 @@ import attrs
 
 from saecore.components import Component
 from saecore.errors import ReleaseError
+from saecore.files import contained
 from saecore.hookspecs import hookimpl
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, required, same_size, setting
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from saecore.sae import SAE
 
 SITES = {
     "": ("hook_resid_pre", "hook_resid_post"),
-    "mlp": ("hook_mlp_in", "hook_mlp_out"),
-    "attention": ("hook_attn_in", "hook_attn_out"),
-    "self_attn": ("hook_attn_in", "hook_attn_out"),
-    "attn": ("hook_attn_in", "hook_attn_out"),
+    "mlp": ("mlp.hook_in", "hook_mlp_out"),
+    "attention": (None, "hook_attn_out"),
+    "self_attn": (None, "hook_attn_out"),
+    "attn": (None, "hook_attn_out"),
 }
-"""Modules of a block: the hooks of their input and output."""
+"""Modules of a block: the hooks of their input and output, where these have names."""
 
 EMBEDDINGS = ("embed_tokens", "embed_in", "wte")
 """Names of the embedding."""
@@ -103,6 +106,7 @@ class Sparsify:
                 )
             weights["b_enc"] = weights["b_enc"].float() - b_dec @ W_enc
         transcoder = reads_input or skip
+        model = setting(root, "model", str, root_label)
         cfg = {
             "d_in": d_in,
             "d_sae": d_sae,
@@ -113,8 +117,8 @@ class Sparsify:
             "reshape_activations": "none",
             **_method(table, where, transcoder, skip),
             "metadata": {
-                "model_name": setting(root, "model", str, root_label),
-                **_hooks(_hookpoint(files, path), reads_input),
+                "model_name": model,
+                **_hooks(_hookpoint(files, path), reads_input, model or ""),
                 "dataset_path": setting(root, "dataset", str, root_label),
                 "context_size": setting(root, "ctx_len", int, root_label),
             },
@@ -122,6 +126,52 @@ class Sparsify:
         if transcoder:
             cfg["d_out"] = weights["W_dec"].shape[1]
         return Draft(cfg, weights)
+
+    def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
+        """Write `{hookpoint}/cfg.json`, `{hookpoint}/sae.safetensors` and config.json above them.
+
+        Raises:
+            ReleaseError: SparseCoder does not compute this SAE.
+        """
+        from saecore.files import write_json, write_tensors
+        from saecore.releases.build import weights
+        from saecore.releases.writing import Expressible, centred, published
+
+        sae = published(sae)
+        can = Expressible("sparsify", sae)
+        names = ("topk", "groupmax")
+        kinds = ("transcoder", "skip_transcoder")
+        can.architecture(*names, *(f"{name}_{kind}" for kind in kinds for name in names))
+        can.plain()
+        if sae.cfg.d_out != sae.cfg.d_in:
+            raise can.refused("d_out", sae.cfg.d_out, f"d_out = d_in (here {sae.cfg.d_in}) only")
+        transcode, skip = sae.separate_target, hasattr(sae, "W_skip")
+        own = weights(centred(sae, not transcode))
+        tensors = {
+            "encoder.weight": own["W_enc"].t(),
+            "encoder.bias": own["b_enc"],
+            **{name: own[name] for name in ("W_dec", "b_dec", "W_skip") if name in own},
+        }
+        method = sae.cfg.method.activation if transcode else sae.cfg.method
+        table = {
+            "activation": method.name if transcode else sae.architecture,
+            "expansion_factor": max(1, sae.cfg.d_sae // sae.cfg.d_in),
+            "normalize_decoder": False,
+            "num_latents": sae.cfg.d_sae,
+            "k": method.config.k if transcode else method.k,
+            "multi_topk": False,
+            "skip_connection": skip,
+            "transcode": transcode,
+            "d_in": sae.cfg.d_in,
+        }
+        metadata = sae.cfg.metadata
+        hookpoint = _module(metadata, transcode)
+        root = {"model": metadata.get("model_name"), "dataset": metadata.get("dataset_path"),
+                "ctx_len": metadata.get("context_size"), "hookpoints": [hookpoint],
+                "transcode": transcode}  # fmt: skip
+        write_tensors(directory / hookpoint / "sae.safetensors", tensors)
+        write_json(directory / hookpoint / "cfg.json", table)
+        write_json(directory / "config.json", root)
 
 
 def _check_sizes(table: dict[str, Any], where: str, label: str, d_in: int, d_sae: int) -> None:
@@ -156,19 +206,38 @@ def _hookpoint(files: Repository, path: str) -> str:
     return posixpath.basename(posixpath.normpath(posixpath.join(files.name, path)))
 
 
-def _hooks(hookpoint: str, reads_input: bool) -> dict[str, Any]:
-    """The hooks of a module; none where the module has no name in TransformerLens."""
+def _hooks(hookpoint: str, reads_input: bool, model: str) -> dict[str, Any]:
+    """The hooks of a module; none where no name is known."""
     found = re.fullmatch(r"(?:layers|h)\.(\d+)(?:\.(\w+))?", hookpoint)
     before = after = None
     if found and (found[2] or "") in SITES:
-        before, after = (f"blocks.{int(found[1])}.{one}" for one in SITES[found[2] or ""])
-    elif hookpoint in EMBEDDINGS and not reads_input:
+        before, after = (
+            f"blocks.{int(found[1])}.{one}" if one else None for one in SITES[found[2] or ""]
+        )
+        if found[2] and re.search("gemma-?[23]", model):
+            after = f"model.{hookpoint}"  # the hooks of those names come after one more norm
+    elif hookpoint in EMBEDDINGS:
         after = "hook_embed"
     return {
         "hook_name": before if reads_input else after,
         "hook_name_out": after if reads_input else None,
         "sparsify_hookpoint": hookpoint,
     }
+
+
+def _module(metadata: Mapping[str, Any], transcode: bool) -> str:
+    """The folder of an SAE's hook: that of its input where it is a transcoder."""
+    given = metadata.get("sparsify_hookpoint")
+    if isinstance(given, str) and contained(given):
+        return given
+    hook, model = metadata.get("hook_name") or "", metadata.get("model_name") or ""
+    found = re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", hook)
+    blocks, attention = ("h", "attn") if "gpt2" in model else ("layers", "self_attn")
+    attention = "attention" if "pythia" in model else attention
+    for module in ("", "mlp", attention):
+        if found and SITES[module][0 if transcode else 1] == found[2]:
+            return f"{blocks}.{found[1]}{'.' if module else ''}{module}"
+    return "embed_tokens" if hook == "hook_embed" else "sae"
 
 
 @hookimpl

@@ -43,13 +43,18 @@ def build_sae(
     """
     _check_keys(cfg, source)
     host = current_host()
-    name = cfg["architecture"]
+    name, variant = cfg["architecture"], ""
     if name not in host.names("architecture"):
         # The activation may be part of the name: jumprelu_transcoder.
-        activation, _, rest = name.partition("_")
-        if activation in host.names("activation") and rest in host.names("architecture"):
-            name = rest
-            cfg.setdefault("activation", activation)
+        prefix, _, rest = name.partition("_")
+        if rest in host.names("architecture"):
+            if prefix in host.names("activation"):
+                name = rest
+                cfg.setdefault("activation", prefix)
+            else:
+                built = host.component("architecture", rest).builder()
+                if prefix in getattr(built, "file_variants", {}):
+                    name, variant = rest, prefix
     try:
         component = host.component("architecture", name)
     except PluginError as error:
@@ -68,6 +73,7 @@ def build_sae(
     kept = known if cls.saved_fields is None else set(cls.saved_fields)
     settings = {key: value for key, value in own.items() if key in kept and value is not None}
     settings = {**{key: one for key, one in cls.file_defaults.items() if key in known}, **settings}
+    settings |= cls.file_variants.get(variant, {})
     if "apply_b_dec_to_input" in known:
         settings["apply_b_dec_to_input"] = cfg.get("apply_b_dec_to_input", True)
     try:

@@ -82,7 +82,7 @@ class ReleaseSource(Protocol):
     """One format of published SAEs.
 
     Sizes come from tensors, never from names. A source that can also write its format has a
-    method `write(sae, directory)`, which raises ReleaseError where the format cannot express
+    method `write` (`ReleaseWriter`), which raises ReleaseError where the format cannot express
     the SAE exactly.
     """
 
@@ -103,8 +103,13 @@ class ReleaseSource(Protocol):
 class ReleaseWriter(Protocol):
     """A source that can also write its format."""
 
-    def write(self, sae: SAE, directory: Path) -> None:
-        """Write an SAE.
+    def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
+        """Write an SAE, so that `list` and `load` find the same function in `directory`.
+
+        Args:
+            sae: it stays as it is.
+            directory: an empty one, or one that is not there.
+            sparsity: log10 of each latent's firing frequency `[d_sae]`, for formats that keep it.
 
         Raises:
             ReleaseError: the format cannot express this SAE exactly.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,8 +87,8 @@ class Tensors:
         if name not in self._left or self._left[name].numel() != 1:
             raise ReleaseError(f"{self.label}: {name}: expected a tensor of one number")
         value = self._left.pop(name).item()
-        if isinstance(value, complex):
-            raise ReleaseError(f"{self.label}: {name}: expected a real number, got {value}")
+        if isinstance(value, complex) or not math.isfinite(value):
+            raise ReleaseError(f"{self.label}: {name}: expected a finite number, got {value}")
         return float(value)
 
     def drop(self, names: Iterable[str]) -> None:

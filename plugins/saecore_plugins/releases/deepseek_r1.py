@@ -64,7 +64,6 @@ class DeepSeekR1:
             "prepend_bos": True,
             "dataset_path": "lmsys/lmsys-chat-1m",
             "context_size": 1024,
-            "neuronpedia_id": facts.neuronpedia,
         }
         d_in, d_sae = weights["W_enc"].shape
         cfg = {

@@ -64,7 +64,6 @@ class Goodfire:
             "hook_head_index": None,
             "prepend_bos": True,
             "dataset_path": "lmsys/lmsys-chat-1m",
-            "neuronpedia_id": facts.neuronpedia,
         }
         d_in, d_sae = weights["W_enc"].shape
         cfg = {

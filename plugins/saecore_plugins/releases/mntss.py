@@ -74,13 +74,12 @@ class Mntss:
         read = setting(table, "feature_input_hook", str, where) or "hook_resid_mid"
         written = setting(table, "feature_output_hook", str, where) or "hook_mlp_out"
         metadata = {
-            "model_name": setting(table, "model_name", str, where) or facts.model,
+            "model_name": setting(table, "model_name", str, where),
             "hook_name": f"blocks.{n}.{read}",
             "hook_name_out": f"blocks.{n}.{written}",
             "hook_head_index": None,
             "prepend_bos": True,
             "model_from_pretrained_kwargs": {"fold_ln": False},
-            "neuronpedia_id": facts.neuronpedia,
         }
         cfg = {
             "architecture": "jumprelu_transcoder" if jumps else "transcoder",

@@ -70,13 +70,12 @@ class Mwhanna:
         d_out = weights["W_dec"].shape[1]
         training = self._training(files, folder, label, d_in, d_sae)
         metadata = {
-            **self._hooks(files, folder, int(file[1]), facts),
+            **self._hooks(files, folder, int(file[1])),
             "hook_head_index": None,
             "prepend_bos": True,
             "dataset_path": "monology/pile-uncopyrighted",
             **training,
             "model_from_pretrained_kwargs": {"fold_ln": False},
-            "neuronpedia_id": facts.neuronpedia,
         }
         cfg = {
             "architecture": "transcoder",
@@ -111,7 +110,7 @@ class Mwhanna:
             return {"context_size": setting(table, "batch_size.value", int, where)}
         return {}
 
-    def _hooks(self, files: Repository, folder: str, layer: int, facts: Facts) -> dict[str, Any]:
+    def _hooks(self, files: Repository, folder: str, layer: int) -> dict[str, Any]:
         """Model and hooks."""
         name = posixpath.join(folder, "config.yaml")
         table, where = {}, f"{files.name}/{name}"
@@ -119,7 +118,7 @@ class Mwhanna:
             table = files.yaml(name)
         size = re.search(r"qwen3-(\d+(?:\.\d+)?)b", files.name, re.IGNORECASE)
         model = setting(table, "model_name", str, where) or (
-            f"Qwen/Qwen3-{size[1]}B" if size else facts.model
+            f"Qwen/Qwen3-{size[1]}B" if size else None
         )
         read = setting(table, "feature_input_hook", str, where) or "mlp.hook_in"
         written = setting(table, "feature_output_hook", str, where) or "mlp.hook_out"

@@ -75,14 +75,13 @@ class QwenScope:
         same_size(label, "W_enc", d_sae, "config.json's d_sae", sizes[1])
         layer = int(file[1])
         metadata = {
-            "model_name": model or facts.model,
+            "model_name": model,
             "hook_name": f"blocks.{layer}.hook_resid_post",
             "hf_hook_name": f"model.layers.{layer}",
             "hook_head_index": None,
             "prepend_bos": True,
             "dataset_path": None,
             "context_size": 1024,
-            "neuronpedia_id": facts.neuronpedia,
         }
         cfg = {
             "architecture": "topk",

@@ -81,23 +81,20 @@ class TemporalRelease:
             "normalize_activations": "constant_scalar_rescale",
             "reshape_activations": "none",
             **own,
-            "metadata": self._metadata(conf, label, path, facts),
+            "metadata": self._metadata(conf, label, path),
         }
         return Draft(cfg, weights)
 
-    def _metadata(
-        self, conf: dict[str, Any], label: str, path: str, facts: Facts
-    ) -> dict[str, Any]:
+    def _metadata(self, conf: dict[str, Any], label: str, path: str) -> dict[str, Any]:
         found = re.search(r"layer_(\d+)", path)
         layer = int(found[1]) if found else setting(conf, "llm.layer", int, label)
         return {
-            "model_name": setting(conf, "llm.model_hf_name", str, label) or facts.model,
-            "hook_name": f"blocks.{layer}.hook_resid_post" if layer is not None else facts.hook,
+            "model_name": setting(conf, "llm.model_hf_name", str, label),
+            "hook_name": f"blocks.{layer}.hook_resid_post" if layer is not None else None,
             "hook_head_index": None,
             "prepend_bos": True,
             "dataset_path": setting(conf, "data.dataset_name", str, label),
             "context_size": setting(conf, "data.context_length", int, label),
-            "neuronpedia_id": facts.neuronpedia,
         }
 
 

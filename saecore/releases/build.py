@@ -106,9 +106,7 @@ def build_sae(
 
 def _check_keys(cfg: dict[str, Any], source: str) -> None:
     if not isinstance(cfg.get("architecture"), str):
-        raise ReleaseError(
-            f"{source}: architecture: missing; files from before SAELens 6 cannot be read yet"
-        )
+        raise ReleaseError(f"{source}: architecture: missing")
     for key in ("d_in", "d_sae", *(one for one in ("d_out", "hooks") if one in cfg)):
         if not isinstance(cfg.get(key), int) or isinstance(cfg[key], bool) or cfg[key] < 1:
             raise ReleaseError(
@@ -140,8 +138,17 @@ def _check_sizes(
 ) -> None:
     """Refuse tensors that cannot belong to `cfg` before anything is allocated for them."""
     sizes = {cfg["d_in"], cfg["d_sae"], cfg.get("d_out", cfg["d_in"]), *own_sizes}
-    sizes.add(cfg["d_in"] // cfg.get("hooks", 1))  # of one hook
+    one_hook = cfg["d_in"] // cfg.get("hooks", 1)
+    sizes.add(one_hook)
+    found = {size for one in tensors.values() for size in one.shape}
+    for key, size in (("d_in", one_hook), ("d_sae", cfg["d_sae"])):
+        if not found & {cfg[key], size}:
+            raise ReleaseError(f"{file}: no tensor has the size {key} = {cfg[key]} of cfg.json")
     for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ReleaseError(
+                f"{file}: {name}: expected floating-point numbers, got {tensor.dtype}"
+            )
         if not set(tensor.shape) <= sizes:
             raise ReleaseError(
                 f"{file}: {name} is {list(tensor.shape)}, which does not fit d_in = {cfg['d_in']} "

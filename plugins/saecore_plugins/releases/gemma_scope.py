@@ -84,7 +84,7 @@ class GemmaScope:
             "prepend_bos": True,
             "dataset_path": "monology/pile-uncopyrighted",
             "context_size": 1024,
-            "l0": l0 and int(l0[1]),
+            **({"l0": int(l0[1])} if l0 is not None else {}),
         }
         cfg = {
             "architecture": "jumprelu",

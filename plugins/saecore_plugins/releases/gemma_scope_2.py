@@ -68,7 +68,7 @@ class GemmaScope2:
     def recognise(self, files: Repository, path: str) -> bool:
         """Whether `path` has params.safetensors, or is a layer of a cross-layer transcoder."""
         return files.has(f"{path}/params.safetensors") or (
-            CLT.search(path) is not None and files.has(f"{path}.safetensors")
+            CLT.search(f"{files.name}/{path}") is not None and files.has(f"{path}.safetensors")
         )
 
     def list(self, files: Repository) -> Sequence[str]:
@@ -78,7 +78,8 @@ class GemmaScope2:
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read weights and configuration."""
-        place, across = f"{files.name}/{path}", not files.has(f"{path}/params.safetensors")
+        place = posixpath.normpath(f"{files.name}/{path}")
+        across = not files.has(f"{path}/params.safetensors")
         file = f"{path}.safetensors" if across else f"{path}/params.safetensors"
         tensors = Tensors(files.safetensors(file), f"{files.name}/{file}")
         weights, warnings = _weights(tensors, across), []
@@ -108,8 +109,9 @@ class GemmaScope2:
             "prepend_bos": True,
             "dataset_path": "monology/pile-uncopyrighted",
             "context_size": 1024,
-            "l0": setting(table, "l0", float, where),
         }
+        if (l0 := setting(table, "l0", float, where)) is not None:
+            metadata["l0"] = l0
         architecture = "jumprelu"
         if hook != out:
             metadata |= {"hook_name_out": out, "hf_hook_name_out": hf_out}

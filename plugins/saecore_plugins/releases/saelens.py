@@ -75,6 +75,8 @@ class SAELens:
         cfg, where = files.json(f"{path}/cfg.json"), f"{files.name}/{path}/cfg.json"
         if not _is_new(cfg):
             cfg = _migrated(cfg, where)
+        if not cfg.get("finetuning_scaling_factor"):
+            cfg.pop("finetuning_scaling_factor", None)
         cfg["dtype"] = str(cfg.get("dtype") or "float32").removeprefix("torch.")
         factor = None
         if cfg.get("normalize_activations") == "expected_average_only_in":
@@ -98,7 +100,6 @@ class SAELens:
                     f"{files.name}/{file}: scaling_factor: not 1 everywhere; features that were "
                     "scaled after training cannot be expressed"
                 )
-            cfg.pop("finetuning_scaling_factor", None)
         return Draft(cfg, tensors, _sparsity(files, path, cfg), input_scale=factor)
 
 
@@ -124,10 +125,10 @@ def _migrated(old: dict[str, Any], where: str) -> dict[str, Any]:
         **({"d_out": old["d_out"]} if "d_out" in old else {}),
     }
     activation = setting(old, "activation_fn", str, where) or "relu"
-    if activation == "topk" and cfg["architecture"] == "standard":
+    if activation == "topk" and cfg["architecture"] in ("standard", "topk"):
         cfg["architecture"] = "topk"
         cfg["k"] = required(old, "activation_fn_kwargs.k", int, where)
-    elif activation != "relu" and (activation, cfg["architecture"]) != ("topk", "topk"):
+    elif activation != "relu":
         raise ReleaseError(f'{where}: activation_fn: only "relu" and "topk", got {activation!r}')
     normalization = old.get("normalize_activations")
     if normalization is None or isinstance(normalization, bool):

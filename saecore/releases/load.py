@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from saecore.sae import SAE
 
 
+STUMBLES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a reader may raise over a file of strange content: then it is not of this format."""
+
+
 class Loaded(NamedTuple):
     """What `SAE.from_pretrained` gives: `sae, cfg_dict, sparsity = SAE.from_pretrained(…)`."""
 
@@ -94,12 +98,19 @@ def load(
     """
     import warnings
 
-    _, format_ = source_of(files, path, source)
+    name, format_ = source_of(files, path, source)
+    label = f"{files.name}/{path}".rstrip("/")
     facts = facts or Facts()
-    draft = format_.load(files, path, facts).knowing(facts)
+    try:
+        draft = format_.load(files, path, facts).knowing(facts)
+        loaded = finish(draft, label, device, dtype, fold_W_dec_norm)
+    except STUMBLES as error:
+        raise ReleaseError(
+            f"{label}: cannot be read as {name}: {type(error).__name__}: {error}"
+        ) from error
     for line in draft.warnings:
         warnings.warn(line, stacklevel=3)
-    return finish(draft, f"{files.name}/{path}".rstrip("/"), device, dtype, fold_W_dec_norm)
+    return loaded
 
 
 def finish(

@@ -28,7 +28,7 @@ class Repository(ABC):
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name."""
-        return posixpath.normpath(name) in self.files
+        return _plain(name) in self.files
 
     def path(self, name: str) -> Path:
         """Where a file is on this machine; it is downloaded first where it must be.
@@ -36,7 +36,7 @@ class Repository(ABC):
         Raises:
             ReleaseError: there is no such file, or it cannot be had.
         """
-        name = posixpath.normpath(name)
+        name = _plain(name)
         if name.startswith(("/", "../")) or "\\" in name or "\0" in name:
             raise ReleaseError(f"{self.name}: {name!r} is not the name of a file in a repository")
         return self._fetch(name)
@@ -56,6 +56,10 @@ class Repository(ABC):
     def safetensors(self, name: str) -> dict[str, Tensor]:
         """Tensors of a safetensors file; see `reading.safetensors`."""
         return reading.safetensors(self.path(name), self._label(name))
+
+    def tensor_names(self, name: str) -> frozenset[str]:
+        """Names of the tensors in a safetensors file; see `reading.tensor_names`."""
+        return reading.tensor_names(self.path(name), self._label(name))
 
     def npz(self, name: str) -> dict[str, Tensor]:
         """Arrays of an .npz file; see `reading.npz`."""
@@ -95,3 +99,8 @@ class Directory(Repository):
         if not path.is_file():
             raise self.missing(name)
         return path
+
+
+def _plain(name: str) -> str:
+    """A name as `files` has it; what is at the repository's root may begin with a slash."""
+    return posixpath.normpath(name.removeprefix("/"))

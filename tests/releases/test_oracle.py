@@ -18,13 +18,19 @@ RUNTIME = ("dtype", "device")
 OURS = {
     "finetuning_scaling_factor": "means nothing to an SAE that is trained",
     "neuronpedia_id": "SAELens leaves it at the top of version 6's files, where nobody reads it",
-    "select_by_decoder_norm": "our field has another name",
+    "select_by_decoder_norm": "our architecture's name says it",
     "activation": "our activations are tables",
 }
 """Keys of the recorded configuration that ours lacks or says differently."""
 
+DISTILL = "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"
+
 OTHERWISE = {
     ("gemma_3/att", "reshape_activations"): "hook_z",  # SAELens cannot read `[..., h, d]`
+    ("llama_scope/without_yaml_factor", "normalize_activations"): "none",  # hyperparams.json has it
+    ("llama_scope_r1_distill/l15r", "model_name"): DISTILL,  # the repository's, not its base's
+    ("llama_scope_r1_distill/non_unit_decoder", "model_name"): DISTILL,
+    ("llamascopium/topk_dataset_wise", "architecture"): "ranked_topk",  # select_by_decoder_norm
     # the input of the module, so after the norm
     ("sparsify/skip_transcoder_bf16", "hook_name"): "blocks.5.mlp.hook_in",
 }
@@ -62,8 +68,11 @@ def test_values(case):
     if state:
         assert {f"state/{name}" for name in weights(sae)} == set(state)
     for name, tensor in weights(sae).items():
+        # Rows of norm 1 have not quite norm 1 in bfloat16, which SAELens leaves out of thresholds.
+        rounded = (case.name, name) == ("llama_scope/l8r_8x", "threshold")
         if state:
-            torch.testing.assert_close(tensor, state[f"state/{name}"], **CLOSE)
+            close = {"rtol": 2**-8, "atol": 0} if rounded else CLOSE
+            torch.testing.assert_close(tensor, state[f"state/{name}"], **close)
 
     with torch.no_grad():
         plain = case.record["expected_from"] != "SAELens"

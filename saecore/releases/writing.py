@@ -64,21 +64,25 @@ class Expressible:
             f"{key} = {value!r} cannot be expressed in the format {self.format}, which has {can}"
         )
 
-    def plain(self) -> None:
+    def plain(self, reshape: str = "none", *normalizations: str) -> None:
         """Refuse what changes activations before or after the weights.
 
+        Args:
+            reshape: what the format does with heads, "hook_z" or "none".
+            normalizations: those that the format has.
+
         Raises:
-            ReleaseError: a normalization in the forward pass, or flattened heads.
+            ReleaseError: the SAE has another normalization, or does otherwise with heads.
         """
         cfg = self.sae.cfg
-        if cfg.normalize_activations != "none":
+        if cfg.normalize_activations not in ("none", *normalizations):
             raise self.refused(
-                "normalize_activations", cfg.normalize_activations, "no normalization at run time"
+                "normalize_activations",
+                cfg.normalize_activations,
+                ", ".join(("none", *normalizations)),
             )
-        if cfg.reshape_activations != "none":
-            raise self.refused(
-                "reshape_activations", cfg.reshape_activations, "flat activations only"
-            )
+        if cfg.reshape_activations != reshape:
+            raise self.refused("reshape_activations", cfg.reshape_activations, reshape)
 
     def architecture(self, *known: str) -> str:
         """The architecture's name in files.

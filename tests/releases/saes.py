@@ -10,7 +10,7 @@ from tests.architectures.build import choice, make
 from tests.conftest import DATA
 
 METADATA = {
-    "model_name": "org/model",
+    "model_name": "google/gemma-2-2b",
     "hook_name": "blocks.3.hook_resid_post",
     "dataset_path": "some/text",
     "context_size": 128,
@@ -79,15 +79,20 @@ KINDS = {
     "matching_pursuit": (lambda: make("matching_pursuit"), {"saelens"}),
     "identity": (lambda: make("identity"), set()),
     "pca": (lambda: make("pca"), {"saelens"}),
-    "transcoder": (lambda: opened("transcoder", 4), {"saelens", "llamascopium"}),
+    "ranked topk": (
+        lambda: make("topk", rescale_acts_by_decoder_norm=False, rank_by_decoder_norm=True),
+        {"llamascopium"},
+    ),
+    "transcoder": (lambda: opened("transcoder"), {"saelens", "llamascopium"}),
+    "transcoder of two sizes": (lambda: opened("transcoder", 4), {"saelens"}),
     "topk transcoder": (
         lambda: opened("transcoder", type="topk", k=3), {"sparsify", "llamascopium"}
     ),
     "topk transcoder of two sizes": (
-        lambda: opened("transcoder", 4, type="topk", k=3), {"llamascopium"}
+        lambda: opened("transcoder", 4, type="topk", k=3), set()
     ),
     "jumprelu transcoder": (
-        lambda: opened("transcoder", 4, type="jumprelu"), {"saelens", "llamascopium"}
+        lambda: opened("transcoder", type="jumprelu"), {"saelens", "llamascopium"}
     ),
     "skip_transcoder": (lambda: opened("skip_transcoder", 4), {"saelens"}),
     "topk skip_transcoder": (lambda: opened("skip_transcoder", type="topk", k=3), {"sparsify"}),
@@ -103,8 +108,13 @@ KINDS = {
     "topk, layer_norm": (
         lambda: changed(make("topk"), normalize_activations="layer_norm"), {"saelens"}
     ),
+    "standard, constant_norm_rescale": (
+        lambda: changed(make("standard"), normalize_activations="constant_norm_rescale"),
+        {"saelens", "llamascopium"},
+    ),
     "standard, hook_z": (
-        lambda: changed(make("standard"), reshape_activations="hook_z"), {"saelens"}
+        lambda: changed(make("standard"), reshape_activations="hook_z"),
+        {"saelens", "gemma_scope"},
     ),
 }  # fmt: skip
 """By name: how it is made, and the formats that can express it."""
@@ -116,4 +126,6 @@ def kind(name):
     metadata = dict(METADATA)
     if sae.separate_target:
         metadata |= {"hook_name": "blocks.3.mlp.hook_in", "hook_name_out": "blocks.3.hook_mlp_out"}
+    if sae.cfg.reshape_activations == "hook_z":
+        metadata["hook_name"] = "blocks.3.attn.hook_z"
     return changed(sae, metadata=Metadata(metadata))

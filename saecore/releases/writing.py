@@ -15,12 +15,23 @@ if TYPE_CHECKING:
 
 
 def published(sae: SAE) -> SAE:
-    """The SAE in its published form, features and reconstructions unchanged.
+    """The SAE in its published form, features and reconstructions unchanged, on the CPU.
 
-    A threshold stands for a selection over a batch, decoder norms are in the weights, and weights
-    are on the CPU. The SAE that is given stays as it is.
+    A threshold stands for a selection over a batch, decoder norms are in the weights. The SAE that
+    is given stays as it is.
     """
+    if sae.latent_scale() is not None:
+        sae = widened(sae)
     return sae.to_inference().to("cpu").eval()
+
+
+def widened(sae: SAE) -> SAE:
+    """A copy in at least float32: what is folded into narrower weights would be rounded."""
+    result = copy.deepcopy(sae)
+    if result.W_dec.element_size() < 4:
+        result = result.float()
+        result.cfg = attrs.evolve(result.cfg, dtype="float32")
+    return result
 
 
 def centred(sae: SAE, wanted: bool) -> SAE:
@@ -34,9 +45,9 @@ def centred(sae: SAE, wanted: bool) -> SAE:
     """
     if (sae.centre is not None) == wanted:
         return sae
-    result = copy.deepcopy(sae)
+    result = widened(sae)
     with torch.no_grad():
-        shift = (sae.b_dec.double() @ sae.W_enc.double()).to(sae.b_dec.dtype)
+        shift = (result.b_dec.double() @ result.W_enc.double()).to(result.b_dec.dtype)
     result.shift_preactivations(shift if wanted else -shift)
     method = attrs.evolve(sae.cfg.method, apply_b_dec_to_input=wanted)
     result.cfg = attrs.evolve(result.cfg, method=method)

@@ -16,8 +16,11 @@ from torch import Tensor
 Mutation = tuple[str, bytes | None]
 """What was done to a file, and its new content; None where it was removed."""
 
-STRANGE: tuple[Any, ...] = (None, -1, 10**9, "no such", True, [], {}, 0.5)
-"""Values that a setting may have in a file that somebody else wrote."""
+NUMBERS: tuple[Any, ...] = (None, 0, -1, 10**9, "no such")
+"""What stands in the place of a number."""
+
+OTHERS: tuple[Any, ...] = (None, 10**9, [], {"a": 1})
+"""What stands in the place of any other setting; two of them, in turn."""
 
 
 class Code:
@@ -81,9 +84,13 @@ def _tables(data: bytes, kind: str) -> Iterator[Mutation]:
     if kind != "json":
         yield "with a tag for an object", b"a: !!python/object/apply:os.getcwd []\n"
     yield "of a list", dump([]).encode()
-    for path in _paths(table):
+    for number, path in enumerate(_paths(table)):
         *above, last = path
-        for value in ("removed", *STRANGE):
+        old = table
+        for key in path:
+            old = old[key]
+        strange = NUMBERS if type(old) in (int, float) else (*OTHERS, *OTHERS)[number % 4 :][:2]
+        for value in ("removed", *strange):
             new = json.loads(json.dumps(table))
             inner = new
             for key in above:

@@ -140,10 +140,6 @@ def _check_sizes(
     sizes = {cfg["d_in"], cfg["d_sae"], cfg.get("d_out", cfg["d_in"]), *own_sizes}
     one_hook = cfg["d_in"] // cfg.get("hooks", 1)
     sizes.add(one_hook)
-    found = {size for one in tensors.values() for size in one.shape}
-    for key, size in (("d_in", one_hook), ("d_sae", cfg["d_sae"])):
-        if not found & {cfg[key], size}:
-            raise ReleaseError(f"{file}: no tensor has the size {key} = {cfg[key]} of cfg.json")
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ReleaseError(
@@ -154,6 +150,10 @@ def _check_sizes(
                 f"{file}: {name} is {list(tensor.shape)}, which does not fit d_in = {cfg['d_in']} "
                 f"and d_sae = {cfg['d_sae']} of cfg.json"
             )
+    found = {size for one in tensors.values() for size in one.shape}
+    for key, size in (("d_in", one_hook), ("d_sae", cfg["d_sae"])):
+        if not found & {cfg[key], size}:
+            raise ReleaseError(f"{file}: no tensor has the size {key} = {cfg[key]} of cfg.json")
 
 
 def _load(sae: SAE, tensors: dict[str, Tensor], file: str) -> None:

@@ -25,7 +25,7 @@ from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors, setting
+from saecore.releases.tensors import Tensors, same_size, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,10 +94,11 @@ class GemmaScope2:
         if kind != "jump_relu" and (table or kind is not None):
             raise ReleaseError(f'{where}: architecture: expected "jump_relu", got {kind!r}')
         affine = setting(table, "affine_connection", bool, where)
-        if affine is not None and affine != ("W_skip" in weights):
+        said = "affine" in posixpath.basename(place) if affine is None else affine
+        if said != ("W_skip" in weights):
             raise ReleaseError(
-                f"{where}: affine_connection is {affine}, but {file} has "
-                f"{'no ' if affine else ''}affine_skip_connection"
+                f"{files.name}/{file}: {'no' if said else 'unexpected'} affine_skip_connection, "
+                f"but {'the path' if affine is None else where} says affine = {str(said).lower()}"
             )
         hf_in, hf_out = _modules(place, table, where)
         hook, out = _hook(hf_in, where), _hook(hf_out, where)
@@ -140,6 +141,8 @@ def _weights(tensors: Tensors, across: bool) -> dict[str, Tensor]:
     if "affine_skip_connection" in tensors.names:
         weights["W_skip"] = tensors.take("affine_skip_connection", 2).t()
     tensors.end()
+    d_in, d_out = weights["W_enc"].shape[0], weights["W_dec"].shape[1]
+    same_size(tensors.label, "w_dec", d_out, "w_enc's d_in", d_in)
     return weights
 
 

@@ -18,7 +18,7 @@ from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors
+from saecore.releases.tensors import Tensors, same_size
 
 NAME = re.compile(r"gemma-scope-(\d+b)-(pt|it)-transcoders\b")
 """Names of repositories: model, pretrained or instruction-tuned."""
@@ -61,6 +61,8 @@ class GemmaScopeTranscoders:
         weights = {name: tensors.take(name, 2) for name in ("W_enc", "W_dec")}
         weights |= {name: tensors.take(name, 1) for name in ("b_enc", "b_dec", "threshold")}
         tensors.end()
+        d_in, d_out = weights["W_enc"].shape[0], weights["W_dec"].shape[1]
+        same_size(tensors.label, "W_dec", d_out, "W_enc's d_in", d_in)
         place = f"{files.name}/{path}"
         name = NAME.search(place)
         inside = place[name.end() :] if name is not None else path
@@ -80,8 +82,8 @@ class GemmaScopeTranscoders:
         }
         cfg = {
             "architecture": "jumprelu_transcoder",
-            "d_in": weights["W_enc"].shape[0],
-            "d_out": weights["W_dec"].shape[1],
+            "d_in": d_in,
+            "d_out": d_out,
             "d_sae": weights["W_enc"].shape[1],
             "dtype": "float32",
             "device": "cpu",

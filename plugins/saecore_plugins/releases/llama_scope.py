@@ -13,6 +13,7 @@ takes s from its catalogue: without an entry it does not scale at all.)
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -118,7 +119,7 @@ def _scale(table: dict[str, Any], side: str, d: int, where: str) -> float:
     """The factor of the activations of one hook."""
     key = f"dataset_average_activation_norm.{side}"
     norm = required(table, key, float, where)
-    if not norm > 0:
+    if not 0 < norm < math.inf:
         raise ReleaseError(f"{where}: {key}: expected a positive number, got {norm}")
     return float(d**0.5 / norm)
 

@@ -13,6 +13,7 @@ from its catalogue alone, and calls the model meta-llama/Llama-3.1-8B.)
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Iterable, Sequence
 
@@ -55,10 +56,11 @@ class LlamaScopeR1Distill:
         )
 
     def list(self, files: Repository) -> Sequence[str]:
-        """Every folder with both files."""
+        """Every folder with both files, if the first is of this format."""
         end = "sae_weights.safetensors"
         folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
-        return [one for one in folders if files.has(f"{one}/config.json")]
+        found = [one for one in folders if files.has(f"{one}/config.json")]
+        return found if found and self.recognise(files, found[0]) else []
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read both files."""
@@ -117,11 +119,12 @@ class LlamaScopeR1Distill:
 def _scale(tensors: Tensors, hook: str, d: int, facts: Facts) -> tuple[float, list[str]]:
     """The factor of the activations; the catalogue's where the file disagrees, with a warning."""
     known = facts.norm_scaling_factor
-    norm = tensors.number(f"{NORM}{hook}") if f"{NORM}{hook}" in tensors.names else 0.0
-    if norm <= 0:
+    name = f"{NORM}{hook}"
+    norm = float(tensors.take(name, 0)) if name in tensors.names else 0.0
+    if not 0 < norm < math.inf:
         if known is None:
             raise ReleaseError(
-                f"{tensors.label}: {NORM}{hook}: expected the positive mean norm of activations"
+                f"{tensors.label}: {name}: expected the positive mean norm of activations"
             )
         return known, []
     own = float(d**0.5 / norm)

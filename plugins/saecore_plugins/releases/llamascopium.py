@@ -73,10 +73,11 @@ class Llamascopium:
         return found.endswith(".pt") or "W_E" in files.tensor_names(found)
 
     def list(self, files: Repository) -> Sequence[str]:
-        """Every folder with a config.json and weights."""
+        """Every folder with a config.json and weights, if the first is of this format."""
         end = "config.json"
         folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
-        return [one for one in folders if _weights(files, one)]
+        found = [one for one in folders if _weights(files, one)]
+        return found if found and self.recognise(files, found[0]) else []
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read configuration and weights."""
@@ -237,8 +238,8 @@ def _scale(tensors: Tensors, hook: str, d: int) -> float:
     name = f"{NORM}{hook}"
     if name not in tensors.names:
         raise ReleaseError(f"{tensors.label}: {name}: missing, with norm_activation dataset-wise")
-    norm = tensors.number(name)
-    if not norm > 0:
+    norm = float(tensors.take(name, 0))
+    if not 0 < norm < math.inf:
         raise ReleaseError(f"{tensors.label}: {name}: expected a positive number, got {norm}")
     return float(d**0.5 / norm)
 

@@ -103,12 +103,12 @@ class SAELens:
             )
         file = f"{path}/sae_weights.safetensors"
         tensors = files.safetensors(file)
-        if "scaling_factor" in tensors:
-            if bool((tensors.pop("scaling_factor") != 1).any()):
-                raise ReleaseError(
-                    f"{files.name}/{file}: scaling_factor: not 1 everywhere; features that were "
-                    "scaled after training cannot be expressed"
-                )
+        scaling = tensors.pop("scaling_factor", None)
+        if scaling is not None and bool((scaling != 1).any()):
+            raise ReleaseError(
+                f"{files.name}/{file}: scaling_factor: not 1 everywhere; features that were scaled "
+                "after training cannot be expressed"
+            )
         return Draft(cfg, tensors, _sparsity(files, path, cfg), input_scale=factor)
 
     def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
@@ -155,7 +155,10 @@ def _migrated(old: dict[str, Any], where: str) -> dict[str, Any]:
         cfg["architecture"] = "topk"
         cfg["k"] = required(old, "activation_fn_kwargs.k", int, where)
     elif activation != "relu":
-        raise ReleaseError(f'{where}: activation_fn: only "relu" and "topk", got {activation!r}')
+        raise ReleaseError(
+            f"{where}: activation_fn: {activation!r} is not read with architecture "
+            f"{cfg['architecture']!r} (only relu, and topk with standard or topk)"
+        )
     normalization = old.get("normalize_activations")
     if normalization is None or isinstance(normalization, bool):
         normalization = NORMALIZATIONS[normalization]

@@ -96,7 +96,9 @@ def test_nothing_is_left_unfilled(tmp_path, kind):
     assert project["entry-points"]["saecore"] == {f"{kind}.two_words": "saecore_two_words"}
     last = "saecore run experiment.toml"
     if kind == "release":
-        last = "python -m saecore_two_words.sample sample\n  saecore convert sample out --to saelens"
+        last = (
+            "python -m saecore_two_words.sample sample\n  saecore convert sample out --to saelens"
+        )
     assert result.output.endswith(
         f"  cd saecore-two-words\n  pip install -e '.[test]'\n  pytest\n  {last}\n"
     )

@@ -17,6 +17,7 @@ from saecore.plugins import current_host
 from saecore.releases.load import finish, load
 from saecore.releases.repository import Directory
 from saecore.releases.source import Facts
+from saecore.releases.writing import published, widened
 
 if TYPE_CHECKING:
     from saecore.releases.load import Loaded
@@ -132,7 +133,7 @@ def compare(sae: SAE, source: ReleaseSource, directory: Path) -> list[str]:
         raise ReleaseError(f"{directory.name}: expected one SAE to be written, found {paths}")
     draft = source.load(files, paths[0], Facts())
     again = finish(draft, f"{directory.name}/{paths[0]}", dtype="float32").sae
-    before = sae.to_inference().cpu().float().eval()
+    before = published(widened(sae)).float()
     x = torch.randn(4, 16, sae.cfg.d_in, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         pairs = {

@@ -15,12 +15,23 @@ if TYPE_CHECKING:
 
 
 def published(sae: SAE) -> SAE:
-    """The SAE in its published form, features and reconstructions unchanged.
+    """The SAE in its published form, features and reconstructions unchanged, on the CPU.
 
-    A threshold stands for a selection over a batch, decoder norms are in the weights, and weights
-    are on the CPU. The SAE that is given stays as it is.
+    A threshold stands for a selection over a batch, decoder norms are in the weights. The SAE that
+    is given stays as it is.
     """
+    if sae.latent_scale() is not None:
+        sae = widened(sae)
     return sae.to_inference().to("cpu").eval()
+
+
+def widened(sae: SAE) -> SAE:
+    """A copy in at least float32: what is folded into narrower weights would be rounded."""
+    result = copy.deepcopy(sae)
+    if result.W_dec.element_size() < 4:
+        result = result.float()
+        result.cfg = attrs.evolve(result.cfg, dtype="float32")
+    return result
 
 
 def centred(sae: SAE, wanted: bool) -> SAE:
@@ -34,9 +45,9 @@ def centred(sae: SAE, wanted: bool) -> SAE:
     """
     if (sae.centre is not None) == wanted:
         return sae
-    result = copy.deepcopy(sae)
+    result = widened(sae)
     with torch.no_grad():
-        shift = (sae.b_dec.double() @ sae.W_enc.double()).to(sae.b_dec.dtype)
+        shift = (result.b_dec.double() @ result.W_enc.double()).to(result.b_dec.dtype)
     result.shift_preactivations(shift if wanted else -shift)
     method = attrs.evolve(sae.cfg.method, apply_b_dec_to_input=wanted)
     result.cfg = attrs.evolve(result.cfg, method=method)
@@ -64,21 +75,25 @@ class Expressible:
             f"{key} = {value!r} cannot be expressed in the format {self.format}, which has {can}"
         )
 
-    def plain(self) -> None:
+    def plain(self, reshape: str = "none", *normalizations: str) -> None:
         """Refuse what changes activations before or after the weights.
 
+        Args:
+            reshape: what the format does with heads, "hook_z" or "none".
+            normalizations: those that the format has.
+
         Raises:
-            ReleaseError: a normalization in the forward pass, or flattened heads.
+            ReleaseError: the SAE has another normalization, or does otherwise with heads.
         """
         cfg = self.sae.cfg
-        if cfg.normalize_activations != "none":
+        if cfg.normalize_activations not in ("none", *normalizations):
             raise self.refused(
-                "normalize_activations", cfg.normalize_activations, "no normalization at run time"
+                "normalize_activations",
+                cfg.normalize_activations,
+                ", ".join(("none", *normalizations)),
             )
-        if cfg.reshape_activations != "none":
-            raise self.refused(
-                "reshape_activations", cfg.reshape_activations, "flat activations only"
-            )
+        if cfg.reshape_activations != reshape:
+            raise self.refused("reshape_activations", cfg.reshape_activations, reshape)
 
     def architecture(self, *known: str) -> str:
         """The architecture's name in files.

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -23,6 +25,11 @@ from saecore.hookspecs import hookimpl
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from saecore.sae import SAE
 
 NAME = re.compile(r"gemma-scope-(\d+b)-(pt|it)-(res|mlp|att)\b")
 """Names of repositories: model, pretrained or instruction-tuned, and site."""
@@ -98,6 +105,50 @@ class GemmaScope:
             "metadata": metadata,
         }
         return Draft(cfg, weights)
+
+    def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
+        """Write `layer_<n>/width_<size>/average_l0_<n>/params.npz`; ReLU is a threshold of 0.
+
+        Raises:
+            ReleaseError: it is no SAE with thresholds of a site of Gemma 2; or `directory` is not
+                called as the repository of that site and model.
+        """
+        import numpy
+        import torch
+
+        from saecore.files import written
+        from saecore.releases.build import weights
+        from saecore.releases.writing import Expressible, centred, published
+
+        sae = published(sae)
+        can = Expressible("gemma_scope", sae)
+        architecture = can.architecture("standard", "jumprelu")
+        metadata = sae.cfg.metadata
+        model, hook = metadata.get("model_name"), metadata.get("hook_name")
+        tuned = re.fullmatch(r"(?:google/)?gemma-2-(\d+b)(-it)?", model or "")
+        place = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook or "")
+        sites = {one: site for site, one in HOOKS.items()}
+        if tuned is None:
+            raise can.refused("model_name", model, "Gemma 2's models")
+        if place is None or place[2] not in sites:
+            raise can.refused("hook_name", hook, f"blocks.<n>.{', '.join(sites)}")
+        can.plain("hook_z" if sites[place[2]] == "att" else "none")
+        name = f"gemma-scope-{tuned[1]}-{'it' if tuned[2] else 'pt'}-{sites[place[2]]}"
+        if directory.name != name:
+            raise ReleaseError(
+                f"{directory.name}: this format says model and site in the repository's name: "
+                f"OUT must end with {name}"
+            )
+        own = weights(centred(sae, False))
+        if architecture == "standard":
+            own["threshold"] = torch.zeros(sae.cfg.d_sae)
+        size = sae.cfg.d_sae
+        folder = f"layer_{place[1]}/width_{f'{size // 1024}k' if size % 1024 == 0 else size}"
+        if isinstance(l0 := metadata.get("l0"), int | float):
+            folder += f"/average_l0_{round(l0)}"
+        arrays = {key: one.detach().float().contiguous().numpy() for key, one in own.items()}
+        with written(directory / folder / "params.npz", setting="OUT") as file:
+            numpy.savez(file, **arrays)
 
 
 @hookimpl

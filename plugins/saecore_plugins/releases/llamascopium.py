@@ -21,7 +21,8 @@ from __future__ import annotations
 import math
 import posixpath
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -44,6 +45,9 @@ KEYS = {"sae_type", "d_model", "expansion_factor", "act_fn", "hook_point_in", "h
 
 NORM = "dataset_average_activation_norm."
 """Names of the tensors that hold mean norms of activations, before the hook."""
+
+TINY = 2.0**-126
+"""The smallest threshold that has a logarithm in float32 arithmetic."""
 
 THRESHOLD = "activation_function.log_jumprelu_threshold"
 """The tensor of the thresholds' logarithms."""
@@ -133,6 +137,62 @@ class Llamascopium:
             **({"d_out": W_dec.shape[1]} if transcoder else {}),
         }
         return Draft(cfg, weights)
+
+    def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
+        """Write config.json and sae_weights.safetensors.
+
+        Raises:
+            ReleaseError: that library does not compute this SAE.
+        """
+        from saecore.files import write_json, write_tensors
+        from saecore.releases.build import weights
+        from saecore.releases.writing import Expressible, centred, published
+
+        sae = published(sae)
+        can = Expressible("llamascopium", sae)
+        name = can.architecture("standard", "jumprelu", "topk", "ranked_topk", "transcoder",
+                                "jumprelu_transcoder", "topk_transcoder")  # fmt: skip
+        cfg, metadata = sae.cfg, sae.cfg.metadata
+        can.plain("none", *(() if sae.separate_target else ("constant_norm_rescale",)))
+        if cfg.d_out != cfg.d_in:
+            raise can.refused("d_out", cfg.d_out, f"d_out = d_in (here {cfg.d_in}) only")
+        hooks = [metadata.get("hook_name")] * 2
+        if sae.separate_target:
+            hooks[1] = metadata.get("hook_name_out")
+        if None in hooks or (hooks[0] != hooks[1]) != sae.separate_target:
+            raise can.refused("hook_name, hook_name_out", hooks, "a hook, or two of a transcoder")
+        own = weights(centred(sae, False))
+        tensors = {"W_E": own["W_enc"], "b_E": own["b_enc"], "W_D": own["W_dec"], "b_D": own["b_dec"]}
+        act = {"standard": "relu", "transcoder": "relu"}.get(name, "topk")
+        if "threshold" in own:
+            act, theta = "jumprelu", own["threshold"].float()
+            # Thresholds of 0 and below are ReLU, as the smallest positive one is.
+            tensors[THRESHOLD] = theta.clamp(min=TINY).log()
+        table = {
+            "sae_type": "sae",
+            "d_model": cfg.d_in,
+            "expansion_factor": _factor(cfg.d_in, cfg.d_sae),
+            "use_decoder_bias": True,
+            "act_fn": act,
+            "norm_activation": "inference" if cfg.normalize_activations == "none" else "token-wise",
+            "sparsity_include_decoder_norm": name == "ranked_topk",
+            "hook_point_in": hooks[0],
+            "hook_point_out": hooks[1],
+            "use_glu_encoder": False,
+        }
+        if act == "topk":
+            method = cfg.method.activation.config if sae.separate_target else cfg.method
+            table["top_k"] = method.k
+        write_tensors(directory / "sae_weights.safetensors", tensors)
+        write_json(directory / "config.json", table)
+
+
+def _factor(d_in: int, d_sae: int) -> float:
+    """d_sae / d_in, such that int(d_in * factor) is d_sae."""
+    factor = d_sae / d_in
+    while int(d_in * factor) < d_sae:
+        factor = math.nextafter(factor, math.inf)
+    return factor
 
 
 def _weights(files: Repository, path: str) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -28,6 +29,8 @@ from saecore.releases.tensors import Tensors, required, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from saecore.sae import SAE
 
 OLD_NAMES = {
     "hook_point": "hook_name",
@@ -44,6 +47,12 @@ PROVENANCE = (
     "hf_hook_name_out",
 )  # fmt: skip
 """Settings before version 6 that are metadata since."""
+
+ARCHITECTURES = (
+    "standard", "gated", "topk", "abstopk", "jumprelu", "matching_pursuit", "temporal",
+    "transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder",
+)  # fmt: skip
+"""What SAELens 6 can load."""
 
 NORMALIZATIONS = {True: "expected_average_only_in", False: "none", None: "none"}
 """What normalize_activations may be in old files, beside names."""
@@ -101,6 +110,23 @@ class SAELens:
                 "after training cannot be expressed"
             )
         return Draft(cfg, tensors, _sparsity(files, path, cfg), input_scale=factor)
+
+    def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
+        """Write the three files, as `SAE.save_model`, but only what SAELens 6 has a class for.
+
+        Raises:
+            ReleaseError: SAELens 6 computes something else, or nothing, from such files.
+        """
+        from saecore.releases.writing import Expressible, published
+        from saecore.saved import write_sae
+
+        sae = published(sae)
+        can = Expressible("saelens", sae)
+        can.architecture(*ARCHITECTURES)
+        normalization = sae.cfg.normalize_activations
+        if sae.separate_target and normalization != "none":
+            raise can.refused("normalize_activations", normalization, "none for transcoders")
+        write_sae(sae, directory, sparsity)
 
 
 def _is_new(cfg: dict[str, Any]) -> bool:

@@ -51,7 +51,7 @@ class TemporalRelease:
         conf, label = files.yaml(posixpath.join(path, CONF)), f"{files.name}/{path}/{CONF}"
         file = posixpath.join(path, WEIGHTS)
         tensors = Tensors(files.safetensors(file), f"{files.name}/{file}")
-        own = {
+        own: dict[str, Any] = {
             "n_heads": required(conf, "sae.n_heads", int, label),
             "n_attn_layers": required(conf, "sae.n_attn_layers", int, label),
             "bottleneck_factor": required(conf, "sae.bottleneck_factor", int, label),
@@ -66,6 +66,8 @@ class TemporalRelease:
         for name in sorted(one for one in tensors.names if one.startswith("attn_layers.")):
             weights[name] = tensors.take(name, 1 if name.endswith(".bias") else 2)
         tensors.end()
+        layers = {name.split(".")[1] for name in weights if name.startswith("attn_layers.")}
+        same_size(label, "the weights", len(layers), "sae.n_attn_layers", own["n_attn_layers"])
         d_sae, d_in = weights["W_dec"].shape
         same_size(label, "D", d_in, "llm.dimin", setting(conf, "llm.dimin", int, label))
         factor = setting(conf, "sae.exp_factor", float, label)

@@ -24,8 +24,8 @@ SETTINGS = [
     (
         "sae_lens/pre6_topk_layer_norm",
         "cfg.json",
-        {"architecture": "topkk"},
-        "no architecture named",
+        {"architecture": "gated"},
+        "activation_fn: 'topk'",
     ),
     ("sae_lens/v6_topk", "cfg.json", {"architecture": "standard"}, "unknown key 'k'"),
     ("sae_lens/v6_topk", "cfg.json", {"k": 41}, "sae.k: expected at most d_sae"),

@@ -84,7 +84,7 @@ def test_modules(tmp_path, module, model, hook):
 def test_refused(tmp_path, case, settings, message):
     """Sizes that differ, activations that are not known, a linear part that is not announced."""
     made = Copy(case, tmp_path)
-    (file,) = [one for one in made.root.rglob("cfg.json")]
+    (file,) = made.root.rglob("cfg.json")
     table = {**json.loads(file.read_text()), **settings}
     file.write_text(json.dumps({key: one for key, one in table.items() if one is not None}))
     with pytest.raises(ReleaseError, match=message) as caught:
@@ -137,7 +137,7 @@ def test_mwhanna_refused(tmp_path):
 
 
 def test_qwen_scope_without_its_configuration(tmp_path):
-    """k and model come from the repository's name where config.json is missing; one that differs is
+    """Model and k come from the repository's name where config.json is missing; one that differs is
     refused.
     """
     made = Copy("qwen_scope/layer5", tmp_path)

@@ -72,7 +72,9 @@ def mutations(file: Path, place: Path) -> Iterator[Mutation]:
 
 def _scrambled(data: bytes) -> bytes:
     middle = len(data) // 2
-    return data[:middle] + bytes(255 - one for one in data[middle : middle + 9]) + data[middle + 9 :]
+    return (
+        data[:middle] + bytes(255 - one for one in data[middle : middle + 9]) + data[middle + 9 :]
+    )
 
 
 def _tables(data: bytes, kind: str) -> Iterator[Mutation]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,8 +136,10 @@ def _check_damage(
                 _put(copy / name, content)
                 files = _named(copy, repository)
                 try:
-                    if source.recognise(files, path):
-                        _finished(subject, source, files, path)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # of what the damage looks like
+                        if source.recognise(files, path):
+                            _finished(subject, source, files, path)
                 except ReleaseError:
                     pass
                 except Exception as error:  # whatever else it is, nobody can act on it

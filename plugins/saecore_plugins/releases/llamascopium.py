@@ -169,12 +169,8 @@ class Llamascopium:
         if None in hooks or (hooks[0] != hooks[1]) != sae.separate_target:
             raise can.refused("hook_name, hook_name_out", hooks, "a hook, or two of a transcoder")
         own = weights(centred(sae, False))
-        tensors = {
-            "W_E": own["W_enc"],
-            "b_E": own["b_enc"],
-            "W_D": own["W_dec"],
-            "b_D": own["b_dec"],
-        }
+        names = {"W_E": "W_enc", "b_E": "b_enc", "W_D": "W_dec", "b_D": "b_dec"}
+        tensors = {theirs: own[ours] for theirs, ours in names.items()}
         act = {"standard": "relu", "transcoder": "relu"}.get(name, "topk")
         if "threshold" in own:
             act, theta = "jumprelu", own["threshold"].float()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from saecore.errors import ReleaseError
+import attrs
+
+from saecore.errors import ReleaseError, nearest
 from saecore.plugins import current_host
 from saecore.releases.source import Draft, Facts, ReleaseSource
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 
     from saecore.releases.repository import Repository
     from saecore.sae import SAE
+
+
+SIZES = ("d_in", "d_sae", "d_out")
+"""Keys that a catalogue cannot correct, because the tensors say them."""
+
+UNPACK = "write: sae, cfg_dict, sparsity = SAE.from_pretrained(…)"
 
 
 class Loaded(NamedTuple):
@@ -30,7 +38,14 @@ class Loaded(NamedTuple):
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(
             f"from_pretrained gives three things, and this is all of them, which have no {name!r}; "
-            "write: sae, cfg_dict, sparsity = SAE.from_pretrained(…)"
+            f"{UNPACK}"
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse, for it is not the SAE."""
+        raise TypeError(
+            "from_pretrained gives three things, and this is all of them, which cannot be called; "
+            f"{UNPACK}"
         )
 
 
@@ -51,11 +66,13 @@ def source_of(files: Repository, path: str, name: str | None = None) -> tuple[st
     if name is not None:
         return name, built[name]
     found = [one for one, source in built.items() if source.recognise(files, path)]
-    where = f"{files.name}/{path}".rstrip("/")
+    where = _label(files, path)
     if not found:
+        there = sorted({one for source in built.values() for one in source.list(files)})
+        listed = ", ".join(there[:8]) + (", …" if len(there) > 8 else "")
+        has = f"; {files.name} has: {listed}{nearest(path, there)}" if listed else ""
         raise ReleaseError(
-            f"{where}: no known format (looked for: {', '.join(sorted(built))}); "
-            "name one with source="
+            f"{where}: no known format (looked for: {', '.join(sorted(built))}){has}"
         )
     if len(found) > 1:
         raise ReleaseError(
@@ -94,11 +111,50 @@ def load(
     """
     import warnings
 
-    _, format_ = source_of(files, path, source)
-    draft = format_.load(files, path, facts or Facts())
+    facts, path = facts or Facts(), path or "."
+    name, format_ = source_of(files, path, source)
+    draft = format_.load(files, path, facts)
     for line in draft.warnings:
         warnings.warn(line, stacklevel=3)
-    return finish(draft, f"{files.name}/{path}".rstrip("/"), device, dtype, fold_W_dec_norm)
+    label = _label(files, path)
+    draft = corrected(draft, facts, label)
+    if files.commit is not None:
+        came = {"format": name, "repository": files.name, "commit": files.commit, "path": path}
+        named = {"release": facts.release, "sae_id": facts.sae_id} if facts.release else {}
+        draft.cfg["metadata"]["source"] = {**named, **came}
+    return finish(draft, label, device, dtype, fold_W_dec_norm)
+
+
+def _label(files: Repository, path: str) -> str:
+    return files.name if path == "." else f"{files.name}/{path}"
+
+
+def corrected(draft: Draft, facts: Facts, label: str) -> Draft:
+    """A draft with what a catalogue knows better or in addition; sizes go by the tensors.
+
+    Raises:
+        ReleaseError: it wants scaled activations, and nobody knows the factor.
+    """
+    cfg, scale = dict(draft.cfg), draft.input_scale
+    metadata = dict(cfg.get("metadata") or {})
+    for key, value in facts.overrides.items():
+        if key not in SIZES:
+            (cfg if key in cfg and key != "metadata" else metadata)[key] = value
+    if facts.neuronpedia is not None:
+        metadata["neuronpedia_id"] = facts.neuronpedia
+    for key in ("l0", "variance_explained"):
+        if metadata.get(key) is None and getattr(facts, key) is not None:
+            metadata[key] = getattr(facts, key)
+    if cfg.get("normalize_activations") == "expected_average_only_in":
+        scale = facts.norm_scaling_factor if scale is None else scale
+        if scale is None:
+            raise ReleaseError(
+                f"{label}: normalize_activations: it was trained on activations scaled to an "
+                'average norm ("expected_average_only_in"), and the factor is neither in the file '
+                "nor in a catalogue; without it its features would be wrong"
+            )
+        cfg["normalize_activations"] = "none"
+    return attrs.evolve(draft, cfg={**cfg, "metadata": metadata}, input_scale=scale)
 
 
 def finish(
@@ -118,11 +174,20 @@ def finish(
         sae.scale_input(draft.input_scale)
     if fold_W_dec_norm:
         sae.fold_W_dec_norm()
-    return Loaded(sae, draft.cfg, draft.sparsity)
+    built = {"dtype": sae.cfg.dtype, "device": sae.cfg.device}
+    return Loaded(sae, {**draft.cfg, **built}, draft.sparsity)
 
 
 def load_directory(path: str | Path, **options: Any) -> Loaded:
-    """Read an SAE from a directory, whatever its format; options as for `load`."""
+    """Read an SAE from a directory, or from a file of a format that keeps it in one.
+
+    Args:
+        path: the directory or file.
+        options: as for `load`.
+    """
     from saecore.releases.repository import Directory
 
-    return load(Directory(path), "", **options)
+    path = Path(path)
+    if path.is_file():
+        return load(Directory(path.parent), path.name, **options)
+    return load(Directory(path), ".", **options)

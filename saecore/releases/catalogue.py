@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import attrs
 
 from saecore.errors import ReleaseError, nearest
-from saecore.plugins import current_host
+from saecore.plugins import Host, current_host
 from saecore.releases.source import Facts
 
 
@@ -51,24 +52,33 @@ def catalogues() -> dict[str, Catalogue]:
     Raises:
         PluginError: one of them cannot be used.
     """
-    host = current_host()
+    return _opened(current_host())
+
+
+@lru_cache(maxsize=1)
+def _opened(host: Host) -> dict[str, Catalogue]:
     components = {name: host.component("catalogue", name) for name in host.names("catalogue")}
     return {name: one.make(one.config()) for name, one in components.items()}
 
 
-def owner(release: str) -> Catalogue | None:
-    """The catalogue that has a release, if there is one.
+@lru_cache(maxsize=4)
+def _by_id(host: Host, plugin: str, name: str) -> dict[str, Entry]:
+    return {str(one.facts.sae_id): one for one in _opened(host)[plugin].entries(name)}
+
+
+def owner(release: str) -> str | None:
+    """The plugin of the catalogue that has a release, if there is one.
 
     Raises:
         ReleaseError: several have it.
     """
-    found = {name: one for name, one in catalogues().items() if release in one.names()}
+    found = sorted(name for name, one in catalogues().items() if release in one.names())
     if len(found) > 1:
         raise ReleaseError(
-            f"{release}: the catalogues {' and '.join(sorted(found))} both have a release of this "
-            f"name; run with --block catalogue.{sorted(found)[-1]} to go by the other"
+            f"{release}: the catalogues {' and '.join(found)} both have a release of this name; "
+            f"run with --block catalogue.{found[-1]} to go by the other"
         )
-    return next(iter(found.values()), None)
+    return found[0] if found else None
 
 
 def names() -> list[str]:
@@ -83,8 +93,8 @@ def everything() -> Iterator[Entry]:
             yield from one.entries(name)
 
 
-def release(name: str) -> Sequence[Entry]:
-    """The SAEs of a release.
+def release(name: str) -> dict[str, Entry]:
+    """The SAEs of a release by their names.
 
     Raises:
         ReleaseError: no catalogue has it.
@@ -95,7 +105,7 @@ def release(name: str) -> Sequence[Entry]:
             f"{name}: no catalogue has a release of this name{nearest(name, names(), 3)} "
             "(`saecore releases` lists them)"
         )
-    return found.entries(name)
+    return _by_id(current_host(), found, name)
 
 
 def entry(name: str, sae_id: str) -> Entry:
@@ -104,9 +114,9 @@ def entry(name: str, sae_id: str) -> Entry:
     Raises:
         ReleaseError: no catalogue has the release, or the release has no such SAE.
     """
-    saes = {one.facts.sae_id: one for one in release(name)}
+    saes = release(name)
     if sae_id not in saes:
-        close = nearest(sae_id, [str(one) for one in saes], 3) if sae_id else ""
+        close = nearest(sae_id, list(saes), 3) if sae_id else ""
         raise ReleaseError(
             f"{name}: no SAE {sae_id!r} in this release{close} "
             f"(`saecore releases show {name}` lists its {len(saes)})"

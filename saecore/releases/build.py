@@ -166,6 +166,8 @@ def _load(sae: SAE, tensors: dict[str, Tensor], file: str) -> None:
         sae.untie()
     # Not strict: every tensor has been checked, and the state of training is not in files.
     sae.load_state_dict(state, strict=False)
+    if problem := sae.weights_problem():
+        raise ReleaseError(f"{file}: {problem}")
 
 
 def weights(sae: SAE) -> dict[str, Tensor]:

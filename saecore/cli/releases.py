@@ -163,7 +163,7 @@ def _print_releases(rows: Sequence[dict[str, Any]], count: int) -> None:
 def _print_saes(found: Sequence[Entry]) -> None:
     one = found[0]
     click.echo(
-        f"{one.facts.release}: {len(found)} SAEs of {one.facts.model}, in {one.repository} "
+        f"{one.facts.release}: {_count(len(found), 'SAE')} of {one.facts.model}, in {one.repository} "
         f"({one.source})"
     )
     columns = ("sae_id", "hook", "width", "L0", "explained variance", "neuronpedia")

@@ -53,6 +53,9 @@ class SAE(Weights):
 
     file_defaults: ClassVar[Mapping[str, Any]] = {"rescale_acts_by_decoder_norm": False}
     """What it means when a key is missing in cfg.json, where that is not the field's default."""
+    file_variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings that a prefix of the architecture's name in cfg.json stands for: of what SAELens
+    does not have, so that it refuses the file rather than read it wrongly."""
     training_state: ClassVar[tuple[str, ...]] = ()
     """Buffers that checkpoints keep and published files do not."""
     own_normalizations: ClassVar[tuple[str, ...]] = ()
@@ -87,7 +90,7 @@ class SAE(Weights):
     def encoding(self, x: Tensor) -> Encoding:
         """The encoder over `x [N, d_in]`, for an activation to choose from."""
         return Encoding(
-            x, self.W_enc, self.b_enc, self.centre, self.latent_scale(), self.decoder_norms
+            x, self.W_enc, self.b_enc, self.centre, self.ranking_scale(), self.decoder_norms
         )
 
     def select(self, x: Tensor) -> Codes:

@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": "Check every file of a run: checkpoints, metrics, the saved SAE.",
     "releases": "Search the published SAEs that can be loaded by name.",
     "pull": "Download a published SAE, check it, say what it is.",
+    "convert": "Write an SAE in the format of another library.",
     "plugins": "List the installed plugins, or describe one.",
     "init": "Write the example experiments into a directory.",
     "new-plugin": "Write a package with a plugin of your own, its test and an experiment.",

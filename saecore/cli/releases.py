@@ -156,15 +156,20 @@ def _print_releases(rows: Sequence[dict[str, Any]], count: int) -> None:
     ]  # fmt: skip
     _print(columns, lines, numbers=("SAEs",))
     click.echo(
-        f"{len(rows)} releases with {count:,} SAEs; saecore releases show RELEASE lists them"
+        f"{_count(len(rows), 'release')} with {_count(count, 'SAE')}; "
+        "saecore releases show RELEASE lists them"
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("s" if number != 1 else "")
 
 
 def _print_saes(found: Sequence[Entry]) -> None:
     one = found[0]
     click.echo(
-        f"{one.facts.release}: {_count(len(found), 'SAE')} of {one.facts.model}, in {one.repository} "
-        f"({one.source})"
+        f"{one.facts.release}: {_count(len(found), 'SAE')} of {one.facts.model}, "
+        f"in {one.repository} ({one.source})"
     )
     columns = ("sae_id", "hook", "width", "L0", "explained variance", "neuronpedia")
     lines = [

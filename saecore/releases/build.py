@@ -47,13 +47,18 @@ def build_sae(
     """
     _check_keys(cfg, source)
     host = current_host()
-    name = cfg["architecture"]
+    name, variant = cfg["architecture"], ""
     if name not in host.names("architecture"):
         # The activation may be part of the name: jumprelu_transcoder.
-        activation, _, rest = name.partition("_")
-        if activation in host.names("activation") and rest in host.names("architecture"):
-            name = rest
-            cfg.setdefault("activation", activation)
+        prefix, _, rest = name.partition("_")
+        if rest in host.names("architecture"):
+            if prefix in host.names("activation"):
+                name = rest
+                cfg.setdefault("activation", prefix)
+            else:
+                built = host.component("architecture", rest).builder()
+                if prefix in getattr(built, "file_variants", {}):
+                    name, variant = rest, prefix
     try:
         component = host.component("architecture", name)
     except PluginError as error:
@@ -72,6 +77,7 @@ def build_sae(
     kept = known if cls.saved_fields is None else set(cls.saved_fields)
     settings = {key: value for key, value in own.items() if key in kept and value is not None}
     settings = {**{key: one for key, one in cls.file_defaults.items() if key in known}, **settings}
+    settings |= cls.file_variants.get(variant, {})
     if "apply_b_dec_to_input" in known:
         settings["apply_b_dec_to_input"] = cfg.get("apply_b_dec_to_input", True)
     try:
@@ -105,9 +111,7 @@ def build_sae(
 
 def _check_keys(cfg: dict[str, Any], source: str) -> None:
     if not isinstance(cfg.get("architecture"), str):
-        raise ReleaseError(
-            f"{source}: architecture: missing; files from before SAELens 6 cannot be read yet"
-        )
+        raise ReleaseError(f"{source}: architecture: missing")
     for key in ("d_in", "d_sae", *(one for one in ("d_out", "hooks") if one in cfg)):
         if not isinstance(cfg.get(key), int) or isinstance(cfg[key], bool) or cfg[key] < 1:
             raise ReleaseError(
@@ -139,13 +143,22 @@ def _check_sizes(
 ) -> None:
     """Refuse tensors that cannot belong to `cfg` before anything is allocated for them."""
     sizes = {cfg["d_in"], cfg["d_sae"], cfg.get("d_out", cfg["d_in"]), *own_sizes}
-    sizes.add(cfg["d_in"] // cfg.get("hooks", 1))  # of one hook
+    one_hook = cfg["d_in"] // cfg.get("hooks", 1)
+    sizes.add(one_hook)
     for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ReleaseError(
+                f"{file}: {name}: expected floating-point numbers, got {tensor.dtype}"
+            )
         if not set(tensor.shape) <= sizes:
             raise ReleaseError(
                 f"{file}: {name} is {list(tensor.shape)}, which does not fit d_in = {cfg['d_in']} "
                 f"and d_sae = {cfg['d_sae']} of cfg.json"
             )
+    found = {size for one in tensors.values() for size in one.shape}
+    for key, size in (("d_in", one_hook), ("d_sae", cfg["d_sae"])):
+        if not found & {cfg[key], size}:
+            raise ReleaseError(f"{file}: no tensor has the size {key} = {cfg[key]} of cfg.json")
 
 
 def _load(sae: SAE, tensors: dict[str, Tensor], file: str, device: torch.device) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from saecore.errors import CheckpointError, ReleaseError
 from saecore.files import write_bytes
 from saecore.releases.hub_errors import explained, is_transient, is_unreachable
-from saecore.releases.repository import Repository, inside
+from saecore.releases.repository import Repository, inside, plain
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ class Hub(Repository):
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name; only its folder is listed."""
-        name = posixpath.normpath(name)
+        name = plain(name)
         return name in self._folder(posixpath.dirname(name))
 
     def _list(self) -> list[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-import attrs
-
 from saecore.errors import ReleaseError, nearest
 from saecore.plugins import current_host
 from saecore.releases.source import Draft, Facts, ReleaseSource
@@ -19,8 +17,8 @@ if TYPE_CHECKING:
     from saecore.sae import SAE
 
 
-SIZES = ("d_in", "d_sae", "d_out")
-"""Keys that a catalogue cannot correct, because the tensors say them."""
+STUMBLES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a reader may raise over a file of strange content: then it is not of this format."""
 
 UNPACK = "write: sae, cfg_dict, sparsity = SAE.from_pretrained(…)"
 
@@ -113,48 +111,25 @@ def load(
 
     facts, path = facts or Facts(), path or "."
     name, format_ = source_of(files, path, source)
-    draft = format_.load(files, path, facts)
+    label = _label(files, path)
+    try:
+        draft = format_.load(files, path, facts).knowing(facts)
+        if files.commit is not None:
+            came = {"format": name, "repository": files.name, "commit": files.commit, "path": path}
+            named = {"release": facts.release, "sae_id": facts.sae_id} if facts.release else {}
+            draft.cfg["metadata"]["source"] = {**named, **came}
+        loaded = finish(draft, label, device, dtype, fold_W_dec_norm)
+    except STUMBLES as error:
+        raise ReleaseError(
+            f"{label}: cannot be read as {name}: {type(error).__name__}: {error}"
+        ) from error
     for line in draft.warnings:
         warnings.warn(line, stacklevel=3)
-    label = _label(files, path)
-    draft = corrected(draft, facts, label)
-    if files.commit is not None:
-        came = {"format": name, "repository": files.name, "commit": files.commit, "path": path}
-        named = {"release": facts.release, "sae_id": facts.sae_id} if facts.release else {}
-        draft.cfg["metadata"]["source"] = {**named, **came}
-    return finish(draft, label, device, dtype, fold_W_dec_norm)
+    return loaded
 
 
 def _label(files: Repository, path: str) -> str:
     return files.name if path == "." else f"{files.name}/{path}"
-
-
-def corrected(draft: Draft, facts: Facts, label: str) -> Draft:
-    """A draft with what a catalogue knows better or in addition; sizes go by the tensors.
-
-    Raises:
-        ReleaseError: it wants scaled activations, and nobody knows the factor.
-    """
-    cfg, scale = dict(draft.cfg), draft.input_scale
-    metadata = dict(cfg.get("metadata") or {})
-    for key, value in facts.overrides.items():
-        if key not in SIZES:
-            (cfg if key in cfg and key != "metadata" else metadata)[key] = value
-    if facts.neuronpedia is not None:
-        metadata["neuronpedia_id"] = facts.neuronpedia
-    for key in ("l0", "variance_explained"):
-        if metadata.get(key) is None and getattr(facts, key) is not None:
-            metadata[key] = getattr(facts, key)
-    if cfg.get("normalize_activations") == "expected_average_only_in":
-        scale = facts.norm_scaling_factor if scale is None else scale
-        if scale is None:
-            raise ReleaseError(
-                f"{label}: normalize_activations: it was trained on activations scaled to an "
-                'average norm ("expected_average_only_in"), and the factor is neither in the file '
-                "nor in a catalogue; without it its features would be wrong"
-            )
-        cfg["normalize_activations"] = "none"
-    return attrs.evolve(draft, cfg={**cfg, "metadata": metadata}, input_scale=scale)
 
 
 def finish(

@@ -38,7 +38,7 @@ class Repository(ABC):
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name."""
-        return posixpath.normpath(name) in self.files
+        return plain(name) in self.files
 
     def path(self, name: str) -> Path:
         """Where a file is on this machine; it is downloaded first where it must be.
@@ -46,7 +46,7 @@ class Repository(ABC):
         Raises:
             ReleaseError: there is no such file, or it cannot be had.
         """
-        name = posixpath.normpath(name)
+        name = plain(name)
         if not inside(name):
             raise ReleaseError(f"{self.name}: {name!r} is not the name of a file in a repository")
         return self._fetch(name)
@@ -67,6 +67,10 @@ class Repository(ABC):
         """Tensors of a safetensors file; see `reading.safetensors`."""
         return reading.safetensors(self.path(name), self._label(name))
 
+    def tensor_names(self, name: str) -> frozenset[str]:
+        """Names of the tensors in a safetensors file; see `reading.tensor_names`."""
+        return reading.tensor_names(self.path(name), self._label(name))
+
     def npz(self, name: str) -> dict[str, Tensor]:
         """Arrays of an .npz file; see `reading.npz`."""
         return reading.npz(self.path(name), self._label(name))
@@ -85,6 +89,11 @@ class Repository(ABC):
     @abstractmethod
     def _fetch(self, name: str) -> Path:
         """A file's path on this machine."""
+
+
+def plain(name: str) -> str:
+    """A name as `files` has it; what is at the repository's root may begin with a slash."""
+    return posixpath.normpath(name.removeprefix("/"))
 
 
 def inside(name: str) -> bool:
@@ -111,7 +120,7 @@ class Directory(Repository):
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name."""
-        name = posixpath.normpath(name)
+        name = plain(name)
         return inside(name) and (self._root / name).is_file()
 
     def _list(self) -> list[str]:

@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save_file
 
 from saecore.errors import ReleaseError
 from saecore.releases.load import load
-from saecore.testing import check_release
 from tests.conftest import DATA
 from tests.releases.cases import cases
 
@@ -18,9 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what the readers say of str
 CASES = cases(DATA / "oracle")
 
 WEIGHTS = (".safetensors", ".npz", ".pt", ".pth")
-
-FORMATS = {one.plugin: one for one in reversed(CASES)}
-"""One of each format."""
 
 KINDS = {(one.plugin, one.record["architecture"]): one for one in reversed(CASES)}
 """One of each format and architecture."""
@@ -105,9 +101,3 @@ def test_tensors(case, tmp_path):
             write(file, tensors)
             assert same(reconstruction(case, root), right), damage
         file.write_bytes(before)
-
-
-@pytest.mark.parametrize("case", FORMATS.values(), ids=lambda one: one.name)
-def test_files(case):
-    """Files damaged in every way that the conformance kit knows, code in pickles among them."""
-    check_release(case.plugin, sample=case.root / "repo", repository=case.record["repo_id"])

@@ -52,8 +52,9 @@ class Weights(nn.Module):
             hooks=shape.hooks,
         )
 
+        device = shape.device if shape.allocate else "meta"
         for name, size in self.parameter_sizes(shape).items():
-            tensor = torch.zeros(size, dtype=shape.dtype, device=shape.device)
+            tensor = torch.zeros(size, dtype=shape.dtype, device=device)
             self.register_parameter(name, nn.Parameter(tensor))
         self.activation = None
 

@@ -21,3 +21,14 @@ def pytest_addoption(parser):
 def oracle(request):
     """The directory of recordings."""
     return request.config.getoption("--oracle")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A local hub that `huggingface_hub` uses, with an empty cache; see tests/hub.py."""
+    from tests.hub import LocalHub, connect
+
+    server = LocalHub()
+    connect(server, tmp_path, monkeypatch)
+    yield server
+    server.close()

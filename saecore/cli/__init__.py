@@ -18,6 +18,8 @@ COMMANDS = {
     "check": "Validate an experiment file and print it resolved, with the origin of each value.",
     "runs": "List finished and unfinished runs with their figures.",
     "verify": "Check every file of a run: checkpoints, metrics, the saved SAE.",
+    "releases": "Search the published SAEs that can be loaded by name.",
+    "pull": "Download a published SAE, check it, say what it is.",
     "convert": "Write an SAE in the format of another library.",
     "plugins": "List the installed plugins, or describe one.",
     "init": "Write the example experiments into a directory.",

@@ -101,6 +101,7 @@ class Llamascopium:
         d_in, d_sae = W_enc.shape
         d_model = required(table, "d_model", int, where)
         told = int(d_model * required(table, "expansion_factor", float, where))
+        same_size(label, "W_D", W_dec.shape[0], "W_E's d_sae", d_sae)
         same_size(label, "W_E", d_in, "d_model", d_model)
         same_size(label, "W_E", d_sae, "d_model · expansion_factor", told)
         s_in = s_out = 1.0
@@ -122,6 +123,7 @@ class Llamascopium:
             weights["b_dec"] = tensors.take("b_D", 1).float() / s_out
         if table["act_fn"] == "jumprelu":
             theta = tensors.take(THRESHOLD, 1).float().exp()
+            same_size(label, THRESHOLD, len(theta), "W_E's d_sae", d_sae)
             weights["threshold"] = theta if norms is None else theta / norms
         tensors.end(f"act_fn is {table['act_fn']!r}")
         metadata: dict[str, Any] = {

@@ -163,7 +163,7 @@ def while_caching(text: Path, directory: Path, n: int, seed: int) -> Row:
     )
     rng = random.Random(seed)
     writing.SHARD_BYTES = 0  # shards of 1024 rows
-    base = tables(text, directory, training={"tokens": 12 * 1024})
+    base = tables(text, directory, training={"tokens": 9 * 1024})
 
     def write(target: Path) -> int:
         writing.prepare(structure_experiment(base), target).write()

@@ -26,10 +26,8 @@ def test_page(tmp_path, monkeypatch):
         assert done.exit_code == 0, done.output
         return done.output
 
-    do(
-        "saecore init .",
-    )
-    (tmp_path / "topk.toml").exists() or (tmp_path / "experiments/topk.toml").rename("topk.toml")
+    do("saecore init .")
+    Path("experiments/topk.toml").rename("topk.toml")
     cache, run = re.findall(r"^\$ (saecore .*)$", PAGE, re.MULTILINE)
     assert "to write" in do(cache, "--estimate", *settings)
     assert not Path("activations").exists()

@@ -113,3 +113,4 @@ def take_turns(
 
 if __name__ == "__main__":
     main()
+def options_of(p): ...

@@ -24,7 +24,8 @@ DENSE = 1 / 100
 """Density above which chunks are multiplied instead of gathered."""
 
 
-def _chunks(n_rows: int, width: int, itemsize: int) -> Iterator[slice]:
+def row_chunks(n_rows: int, width: int, itemsize: int) -> Iterator[slice]:
+    """Parts of `range(n_rows)` of about CHUNK_BYTES."""
     step = max(1, CHUNK_BYTES // (width * itemsize))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
@@ -39,7 +40,7 @@ def preactivation_chunks(
     if torch.is_autocast_enabled(device):
         low = torch.get_autocast_dtype(device)
         centred, encoder = centred.to(low), encoder.to(low)
-    chunks = list(_chunks(len(x), len(encoder), x.element_size()))
+    chunks = list(row_chunks(len(x), len(encoder), x.element_size()))
     if not chunks:
         return
     rows = chunks[0].stop
@@ -224,7 +225,7 @@ def dot(pattern: Pattern, rows: Tensor, matrix: Tensor) -> Tensor:
     """For each entry `rows[row] · matrix[latent]` `[nnz]`."""
     if pattern.density > DENSE:
         out = rows.new_empty(len(pattern.indices))
-        for chunk in _chunks(pattern.n_rows, pattern.d_sae, rows.element_size()):
+        for chunk in row_chunks(pattern.n_rows, pattern.d_sae, rows.element_size()):
             low, high = pattern.offsets[[chunk.start, chunk.stop]].tolist()
             products = rows[chunk] @ matrix.t()
             at = (pattern.rows[low:high] - chunk.start, pattern.indices[low:high])
@@ -263,7 +264,7 @@ def _bags(indices: Tensor, offsets: Tensor, values: Tensor, matrix: Tensor) -> T
 
 def _dense_chunks(pattern: Pattern, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Row chunks made dense `[rows, d_sae]`."""
-    for chunk in _chunks(pattern.n_rows, pattern.d_sae, values.element_size()):
+    for chunk in row_chunks(pattern.n_rows, pattern.d_sae, values.element_size()):
         low, high = pattern.offsets[[chunk.start, chunk.stop]].tolist()
         dense = values.new_zeros(chunk.stop - chunk.start, pattern.d_sae)
         dense[pattern.rows[low:high] - chunk.start, pattern.indices[low:high]] = values[low:high]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saecore.codes import Codes, Pattern
 from saecore.ops import plain
-from saecore.ops.compiled import selection, sparse
+from saecore.ops.compiled import screen, selection, sparse
 from saecore.ops.compiled.threads import spread
 
 WORTH = 2**20
@@ -63,17 +63,39 @@ def select_topk(
         return plain.select_topk(x, encoder, b_enc, k, centre, scale, by_abs)
     values = x.new_empty(len(x), k)
     indices = torch.empty(len(x), k, dtype=torch.int64)
-    factor = x.new_ones(d_sae) if scale is None else scale.detach().contiguous()
-    for chunk, pre in plain.preactivation_chunks(x, encoder, b_enc, centre):
-        odd = torch.zeros(len(pre), dtype=torch.bool)
-        arrays = [one.numpy() for one in (values[chunk], indices[chunk], odd)]
-        spread(
-            selection.top_rows, len(pre), pre.numpy(), factor.numpy(), by_abs, k, groups, *arrays
-        )
-        if bool(odd.any()):
-            plain.choose_top(pre, odd, k, scale, by_abs, values[chunk], indices[chunk])
+    factor = x.new_ones(d_sae) if scale is None else scale.contiguous()
+    centred = (x if centre is None else x - centre).contiguous()
+    weights = (encoder.contiguous(), b_enc.contiguous(), k, factor, by_abs)
+    if screen.pays(x, encoder, k):
+        left = screen.topk(centred, *weights, values, indices)
+        if len(left):
+            rest = values[left], indices[left]
+            _topk(centred[left], *weights, *rest)
+            values[left], indices[left] = rest
+    else:
+        _topk(centred, *weights, values, indices)
     codes = Codes.from_top(values, indices, d_sae)
     return codes.values, codes.pattern
+
+
+def _topk(
+    rows: Tensor,
+    encoder: Tensor,
+    b_enc: Tensor,
+    k: int,
+    scale: Tensor,
+    by_abs: bool,
+    values: Tensor,
+    indices: Tensor,
+) -> None:
+    """Write the k best of each row, from all pre-activations; arguments as of `screen.topk`."""
+    groups = max(len(encoder) // 32, 4 * k)
+    for chunk, pre in plain.preactivation_chunks(rows, encoder, b_enc, None):
+        odd = torch.zeros(len(pre), dtype=torch.bool)
+        arrays = [one.numpy() for one in (values[chunk], indices[chunk], odd)]
+        spread(selection.top_rows, len(pre), pre.numpy(), scale.numpy(), by_abs, k, groups, *arrays)
+        if bool(odd.any()):
+            plain.choose_top(pre, odd, k, scale, by_abs, values[chunk], indices[chunk])
 
 
 def group_by_latent(indices: Tensor, d_sae: int) -> tuple[Tensor, Tensor]:

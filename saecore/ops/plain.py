@@ -144,7 +144,7 @@ def select_batch_topk(
             ranked = (pre if scale is None else pre * scale).reshape(-1)
             if sampled:
                 if limit is None:
-                    limit = _sampled_limit(ranked, n / (len(x) * d_sae))
+                    limit = sampled_limit(ranked, n / (len(x) * d_sae))
                 found = (ranked > limit).nonzero(as_tuple=True)[0]
             else:
                 found = _top(ranked[None], min(n, len(ranked)))[0].sort().values
@@ -155,10 +155,10 @@ def select_batch_topk(
         if len(candidates) >= n:
             break
     kept = _top(candidates[None], min(n, len(candidates)))[0].sort().values
-    return torch.cat(values)[kept], _pattern(torch.cat(cells)[kept], len(x), d_sae)
+    return torch.cat(values)[kept], pattern_of(torch.cat(cells)[kept], len(x), d_sae)
 
 
-def _sampled_limit(ranked: Tensor, share: float) -> Tensor:
+def sampled_limit(ranked: Tensor, share: float) -> Tensor:
     """A value that about 1.3 times `share` of the entries exceed, from every 61st of them."""
     sample = ranked[:: 61 if len(ranked) > 61 * 4096 else 1]  # odd: all latents are met
     return sample.sort(descending=True).values[min(len(sample) - 1, int(1.3 * share * len(sample)))]
@@ -191,10 +191,10 @@ def select_above(
         found = (pre > threshold).reshape(-1).nonzero(as_tuple=True)[0]
         values.append(pre.reshape(-1)[found])
         cells.append(found + chunk.start * d_sae)
-    return torch.cat(values), _pattern(torch.cat(cells), len(x), d_sae)
+    return torch.cat(values), pattern_of(torch.cat(cells), len(x), d_sae)
 
 
-def _pattern(cells: Tensor, n_rows: int, d_sae: int) -> Pattern:
+def pattern_of(cells: Tensor, n_rows: int, d_sae: int) -> Pattern:
     """The pattern of ascending cell numbers `row * d_sae + latent`."""
     bounds = torch.arange(n_rows + 1, device=cells.device) * d_sae
     return Pattern(cells % d_sae, torch.searchsorted(cells, bounds), d_sae)

@@ -7,6 +7,7 @@ threads. Where a row holds NaN or inf, or few rows are asked for by many latents
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,6 +97,46 @@ def _topk(
         spread(selection.top_rows, len(pre), pre.numpy(), scale.numpy(), by_abs, k, groups, *arrays)
         if bool(odd.any()):
             plain.choose_top(pre, odd, k, scale, by_abs, values[chunk], indices[chunk])
+
+
+def select_batch_topk(
+    x: Tensor,
+    encoder: Tensor,
+    b_enc: Tensor,
+    n: int,
+    centre: Tensor | None,
+    scale: Tensor | None,
+) -> tuple[Tensor, Pattern]:
+    """Values `[n]` and pattern of the n best of the batch."""
+    found = None
+    if n and screen.pays(x, encoder, -(-n // len(x))):
+        centred = (x if centre is None else x - centre).contiguous()
+        factor = x.new_ones(len(encoder)) if scale is None else scale.contiguous()
+        found = screen.batch_topk(centred, encoder.contiguous(), b_enc.contiguous(), n, factor)
+    if found is None:
+        return plain.select_batch_topk(x, encoder, b_enc, n, centre, scale)
+    ranks, values, cells = found
+    nth = float(np.partition(ranks.numpy(), len(ranks) - n)[len(ranks) - n])
+    kept = ranks > nth
+    equal = (ranks == nth).nonzero(as_tuple=True)[0]
+    kept[equal[: n - int(kept.sum())]] = True  # ties: the lowest token, then the lowest latent
+    return values[kept], plain.pattern_of(cells[kept], len(x), len(encoder))
+
+
+def select_group_max(
+    x: Tensor, encoder: Tensor, b_enc: Tensor, groups: int, centre: Tensor | None
+) -> tuple[Tensor, Pattern]:
+    """Values `[N * groups]` and pattern of the largest entry of each group."""
+    values = x.new_empty(len(x), groups)
+    indices = torch.empty(len(x), groups, dtype=torch.int64)
+    for chunk, pre in plain.preactivation_chunks(x, encoder, b_enc, centre):
+        odd = torch.empty(len(pre), dtype=torch.bool)
+        arrays = [one.numpy() for one in (pre, values[chunk], indices[chunk], odd)]
+        spread(selection.group_rows, len(pre), *arrays)
+        if bool(odd.any()):
+            return plain.select_group_max(x, encoder, b_enc, groups, centre)
+    codes = Codes.from_top(values, indices, len(encoder))
+    return codes.values, codes.pattern
 
 
 def group_by_latent(indices: Tensor, d_sae: int) -> tuple[Tensor, Tensor]:

@@ -191,3 +191,84 @@ def top_screened(
         for i in range(k):
             values[row, i] = known[indices[row, i]]
         open_[row] = False
+
+
+@kernel()
+def above_screened(
+    start: int,
+    stop: int,
+    product: Array,
+    rows: Array,
+    row_unit: Array,
+    row_lost: Array,
+    row_norm: Array,
+    encoder: Array,
+    b_enc: Array,
+    scale: Array,
+    factor: Array,
+    bias: Array,
+    lost: Array,
+    norm: Array,
+    bound: Any,
+    values: Array,
+    indices: Array,
+    found: Array,
+) -> None:
+    """Entries of each row whose rank is above `bound`, in the order of latents.
+
+    Arguments as for `top_screened`; `values` and `indices` are `[rows, room]`, and `found [rows]`
+    says how many there are, or -1 where they may not fit.
+    """
+    d_sae, limit = len(encoder), values.shape[1]
+    groups = min(d_sae, 256)
+    ranks = np.empty(d_sae, np.float32)
+    maxima = np.empty(groups, np.float32)
+    hot = np.empty(groups, np.int64)
+    latents = np.empty(limit, np.int64)
+    products = np.empty(limit, np.float32)
+    widest_lost = np.float32(0)
+    widest_norm = np.float32(0)
+    widest_bias = np.float32(0)
+    for j in range(d_sae):
+        widest_lost = max(widest_lost, lost[j])
+        widest_norm = max(widest_norm, norm[j])
+        widest_bias = max(widest_bias, abs(bias[j]))
+    for row in range(start, stop):
+        found[row] = -1
+        if not row_norm[row] < np.inf:
+            continue
+        line = rows[row]
+        approximate(product[row], row_unit[row], factor, bias, False, ranks, maxima)
+        for_lost = (row_norm[row] + row_lost[row]) * np.float32(1 + 1e-5)
+        for_norm = row_lost[row] * np.float32(1 + 1e-5) + np.float32(SLACK) * row_norm[row]
+        widest = for_lost * widest_lost + for_norm * widest_norm + np.float32(SLACK) * widest_bias
+        reaching = 0
+        for i in range(groups):
+            if maxima[i] >= bound - widest:
+                hot[reaching] = i
+                reaching += 1
+        size = 0
+        for low in range(0, d_sae, groups):
+            for i in range(reaching):
+                latent = low + hot[i]
+                if latent >= d_sae:
+                    break
+                if ranks[latent] + widest < bound:
+                    continue
+                room = for_lost * lost[latent] + for_norm * norm[latent]
+                room += np.float32(SLACK) * abs(bias[latent])
+                if ranks[latent] + room >= bound:
+                    if size < limit:
+                        latents[size] = latent
+                    size += 1
+        if size > limit:
+            continue
+        dots(line, encoder, latents, size, products)
+        kept = 0
+        for i in range(size):
+            value = products[i] + b_enc[latents[i]]
+            if value * scale[latents[i]] > bound:
+                values[row, kept] = value
+                indices[row, kept] = latents[i]
+                kept += 1
+        found[row] = kept

@@ -35,7 +35,9 @@ LR = 1e-6
 """So small that the density a case begins with stays what it is."""
 
 
-def names(shapes: tuple[Shape, ...], kinds: tuple[str, ...] = KINDS) -> dict[str, tuple[str, Shape]]:
+def names(
+    shapes: tuple[Shape, ...], kinds: tuple[str, ...] = KINDS
+) -> dict[str, tuple[str, Shape]]:
     """Kind and shape by the name of the case, shape after shape."""
     return {f"{kind} ({shape})": (kind, shape) for shape in shapes for kind in kinds}
 

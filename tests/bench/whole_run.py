@@ -56,16 +56,14 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     subprocess.run([sys.executable, "-c", TOKENS, rows, json.dumps(settings)], check=True)
     job = {**SIZES, "tokens": tokens, "tokens_file": str(rows),
            "model": str(ROOT / "plugins" / "saecore_plugins" / "tiny_lm")}  # fmt: skip
-    experiment = {"experiment": str(ROOT / "experiments" / "topk.toml")}
-    contenders: dict[str, tuple[Any, str, dict[str, Any], dict[str, str]]] = {
-        # An empty name forces nothing: the dispatch chooses, as for users.
-        "plain": (sys.executable, "run_ours", {**experiment, "settings": settings},
-                  {"SAECORE_BENCH_BACKEND": "plain"}),
-        "accelerated": (sys.executable, "run_ours", {**experiment, "settings": settings}, {}),
-    }  # fmt: skip
+    mine = {"experiment": str(ROOT / "experiments" / "topk.toml"), "settings": settings}
+    contenders: dict[str, tuple[Any, str, dict[str, Any]]] = {
+        "plain": (sys.executable, "run_ours", {**mine, "backend": "plain"}),
+        "accelerated": (sys.executable, "run_ours", mine),  # the dispatch chooses, as for users
+    }
     theirs = interpreter(options.peers, "saelens")
     if theirs is not None:
-        contenders["saelens"] = (theirs, "run_saelens", job, {})
+        contenders["saelens"] = (theirs, "run_saelens", job)
     answers: dict[str, list[dict[str, float]]] = {one: [] for one in contenders}
     found: dict[str, Any] = {}
     for i in range(options.rounds):
@@ -88,14 +86,12 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     return found
 
 
-def once(
-    python: Any, script: str, job: dict[str, Any], extra: dict[str, str], directory: Path
-) -> dict[str, Any]:
+def once(python: Any, script: str, job: dict[str, Any], directory: Path) -> dict[str, Any]:
     """One run in a process of its own."""
     directory.mkdir()
     file = directory / "job.json"
     file.write_text(json.dumps(job))
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **extra}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([python, CONTENDERS / f"{script}.py", file], cwd=directory,
                           env=environment, capture_output=True, text=True)  # fmt: skip
     if done.returncode:

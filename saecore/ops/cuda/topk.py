@@ -121,9 +121,7 @@ def _block_maxima(  # type: ignore[no-untyped-def]
     row = tl.program_id(0).to(tl.int64)
     blocks = tl.program_id(1) * GROUP + tl.arange(0, GROUP)
     latents = blocks[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
-    keys = _keys(
-        pre, factors, row, latents, latents < d_sae, stride, HAS_SCALE, BY_ABS, BITS
-    )
+    keys = _keys(pre, factors, row, latents, latents < d_sae, stride, HAS_SCALE, BY_ABS, BITS)
     tl.store(maxima + row * n_blocks + blocks, tl.max(keys, axis=1), mask=blocks < n_blocks)
 
 

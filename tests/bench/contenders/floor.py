@@ -7,7 +7,6 @@ in page faults than the product itself.
 from __future__ import annotations
 
 import torch
-
 from serve import Server, finisher, pool
 
 CHUNK_BYTES = 16 * 2**20

@@ -14,13 +14,13 @@ from typing import Any
 
 import tomli_w
 import torch
+from serve import Server, finisher, pool
 
 from saecore.assembly import make_sae, make_trainer
 from saecore.config import load_experiment
 from saecore.config.experiment import Experiment
 from saecore.ops.dispatch import forced
 from saecore.step import Batch
-from serve import Server, finisher, pool
 
 
 class Steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 began = time.monotonic()
 
 from saecore.config import load_experiment  # noqa: E402
+from saecore.ops.dispatch import forced  # noqa: E402
 from saecore.runner import run  # noqa: E402
 
 
@@ -19,7 +21,8 @@ def main() -> None:
     file = Path(sys.argv[1])
     job = json.loads(file.read_text())
     experiment, _ = load_experiment(job["experiment"], job["settings"])
-    result = run(experiment)
+    with forced(job["backend"]) if "backend" in job else contextlib.nullcontext():
+        result = run(experiment)
     answer = {
         "training_seconds": result.seconds,
         "tokens": experiment.training.steps * experiment.training.batch_size,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-
 from dictionary_learning.trainers.top_k import TopKTrainer
 from dictionary_learning.training import trainSAE
-
 from serve import Server, finisher, pool
 
 

@@ -6,10 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from serve import Server, finisher, pool
 from sparsify import SaeConfig, TrainConfig, Trainer
 from torch import Tensor, nn
-
-from serve import Server, finisher, pool
 
 
 class Tokens:

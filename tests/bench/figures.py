@@ -52,7 +52,7 @@ GPU = {
 
 
 def verdict(figure: Figure, ours: str, value: float | None) -> str:
-    """ "met", "aim met", or the miss with what was wanted.
+    """Say "met" or "aim met", or name the miss with what was wanted.
 
     Args:
         figure: what is wanted.

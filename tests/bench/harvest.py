@@ -15,7 +15,7 @@ from typing import Any
 from tests.bench import figures
 from tests.bench.figures import verdict
 from tests.bench.record import Results, load
-from tests.bench.rounds import Contender, Failed, Process
+from tests.bench.rounds import Contender, FailedError, Process
 
 TINY_LM = Path(__file__).parents[2] / "plugins" / "saecore_plugins" / "tiny_lm"
 
@@ -55,7 +55,7 @@ def measure(job: dict[str, Any], rounds: int) -> dict[str, Any]:
                 process.step(i >= 0)
         finally:
             process.close()
-    except Failed as error:
+    except FailedError as error:
         return {"failed": str(error)}
     pairs = []
     for i in range(0, 2 * rounds - 1, 2):

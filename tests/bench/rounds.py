@@ -37,7 +37,7 @@ class Process:
 
     def __init__(self, contender: Contender, python: Path | str) -> None:
         self.name = contender.name
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
         self._process = subprocess.Popen(
             [python, CONTENDERS / f"{contender.script}.py"],
             stdin=subprocess.PIPE,
@@ -69,14 +69,14 @@ class Process:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise Failed(self._why()) from None
+            raise FailedError(self._why()) from None
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith("{"):  # some libraries print when they are imported
                 return dict(json.loads(line))
-        raise Failed(self._why())
+        raise FailedError(self._why())
 
     def _why(self) -> str:
         """The last line of what it printed."""
@@ -86,7 +86,7 @@ class Process:
         return lines[-1] if lines else f"ended with {self._process.returncode}"
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """A contender's process has ended; with its last words."""
 
 
@@ -137,7 +137,7 @@ def attempt(found: dict[str, Any], running: list[Process], name: str, action: An
     """Do it; a contender that fails is left out from then on."""
     try:
         action()
-    except Failed as error:
+    except FailedError as error:
         found[name] = {"failed": str(error)}
         running[:] = [one for one in running if one.name != name]
 

@@ -1,10 +1,10 @@
 """Exact top-k in one pass over memory, by maxima of blocks.
 
 The k-th largest of the blocks' maxima is a lower bound t of the k-th largest value, since k blocks
-have an entry of at least t. Entries above t stand in blocks whose maximum is above t; where t itself
-is the k-th value, ties go to the lowest latent, and each block whose maximum is t has such an entry.
-So the k blocks with the largest maxima (ties to the lowest block) hold all of the top k, always, and
-only they are read again.
+have an entry of at least t. Entries above t stand in blocks whose maximum is above t; where t
+itself is the k-th value, ties go to the lowest latent, and each block whose maximum is t has such
+an entry. So the k blocks with the largest maxima (ties to the lowest block) hold all of the top k,
+always, and only they are read again.
 
 Values are compared as integers in the order of the floats, in which −0 is 0 and a NaN the largest.
 """

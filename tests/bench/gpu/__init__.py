@@ -4,10 +4,11 @@
     python -m tests.bench gpu --dry      # every line, tiny, on the CPU under Triton's interpreter
 
 It needs torch 2.10 or later and the triton that comes with it; nothing else, and saecore need not
-be installed. The line "trainer" needs attrs as well, "forward" needs transformers, and "peers" the
-environments of tests/bench/peers.sh (`--peers DIR`); where they are missing these lines say so and
-the others are measured. Each line is written to results/gpu.json when it is done; one that fails
-says why and takes no other with it. A line that is there is left out unless --again is given.
+be installed. The line "trainer" needs attrs, cattrs and pluggy as well, "forward" needs
+transformers, and "peers" the environments of tests/bench/peers.sh (`--peers DIR`); where they are
+missing these lines say so and the others are measured. Each line is written to results/gpu.json
+when it is done; one that fails says why and takes no other with it. A line that is there is left
+out unless --again is given.
 
 F1 is the floor of speed.md with the device's own rates, measured in the lines "product" and
 "rates": encoder product + 3 gathers of B·k bfloat16 rows + 26 bytes a parameter.

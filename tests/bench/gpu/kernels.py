@@ -1,4 +1,4 @@
-"""The parts of a step: what the device can do, product, selection, gathers, sort, backward + Adam."""
+"""The parts of a step: the device's rates, product, selection, gathers, sort, backward + Adam."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ from tests.bench.rounds import Contender, measure, ratio
 
 
 def peers(bench: Bench) -> dict[str, Any]:
-    """Ours and the peers' own trainers in turns, each in its own process; SAELens with autocast too.
+    """Ours and the peers' own trainers in turns, each in its own process.
 
     SAELens and dictionary_learning compute in float32 without TF32, sparsify in TF32, as they do
-    by default; ours with autocast, and in float32.
+    by default; SAELens with autocast too. Ours with autocast, and in float32.
     """
     there = [one for one in NAMES if interpreter(bench.peers, one) is not None]
     if not there:

@@ -1,6 +1,7 @@
 """Every measurement of speed and memory, as one command.
 
 python -m tests.bench step|harvest|run|growth|startup|gpu [--quick] [--again] [--only WORD ...]
+python -m tests.bench tables
 
 Ours and the peers (tests/bench/peers.sh makes their environments) take turns in one run, each in
 a process of its own. Results are kept case by case in tests/bench/results/WHAT.json; a case that
@@ -27,6 +28,7 @@ COMMANDS = {
     "harvest": ("harvest", "reading activations, beside the model's own forward"),
     "startup": ("startup", "imports and --help"),
     "gpu": ("gpu", "the first measurements on a CUDA device"),
+    "tables": ("tables", "write the tables of docs/explanation/performance.md"),
 }
 """Name: module and what it measures."""
 

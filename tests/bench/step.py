@@ -76,7 +76,7 @@ def wanted(
     ]
     if name.startswith("topk") and shape == cases.SHAPES[0]:
         rows.append(("over the floor", figures.FLOOR, ratio(found, ours, "floor")))
-        mine, other = (found[one].get("peak_mib") for one in (ours, "saelens"))
+        mine, other = (found.get(one, {}).get("peak_mib") for one in (ours, "saelens"))
         share = mine / other if mine and other else None
         rows.append(("of SAELens' memory", figures.MEMORY, share))
     return rows

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import cases, figures, record, rounds
+from tests.bench import cases, figures, record, rounds, tables
 from tests.bench.rounds import Contender
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,9 @@ def test_everyone_begins_with_the_same_density(kind):
     theirs, ours, biases = cases.settings(kind, cases.SHAPES[0])
     assert theirs["architecture"] == ours["architecture"] == kind.split()[0]
     bar = {**theirs, **{name: -value for name, value in biases.items()}}
-    thresholds = [bar[name] for name in ("jumprelu_init_threshold", "b_gate", "b_enc") if name in bar]
+    thresholds = [
+        bar[name] for name in ("jumprelu_init_threshold", "b_gate", "b_enc") if name in bar
+    ]
     if kind in ("jumprelu", "gated", "standard sparse"):
         assert thresholds == [pytest.approx(0.2418, abs=1e-3)]  # 2.418 standard deviations
     else:
@@ -98,3 +100,14 @@ def test_the_command_explains_itself_without_torch():
     )
     for name in ("step", "harvest", "run", "growth", "startup", "gpu"):
         assert name in done.stdout
+
+
+def test_the_page_has_the_committed_results(tmp_path):
+    """docs/explanation/performance.md is what `python -m tests.bench tables` writes; without
+    results every figure says that it was not run.
+    """
+    text = tables.PAGE.read_text(encoding="utf-8")
+    assert text == tables.filled(text, record.RESULTS)
+    empty = tables.tables(tmp_path)
+    assert "MISS" not in empty
+    assert empty.count("not run") > 100

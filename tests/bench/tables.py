@@ -123,13 +123,14 @@ def others(run: dict[str, Any], harvest: dict[str, Any]) -> str:
             value = None
             if all(rates):
                 value = statistics.median(a / b for a, b in zip(*rates, strict=True))
-            median = statistics.median(rates[0]) if rates[0] else None
-            lines.append([f"run, {name}, {ours}", number(median, ",.0f"),
+            rate = statistics.median(rates[0]) if rates[0] else None
+            lines.append([f"run, {name}, {ours}", number(rate, ",.0f"),
                           judged(figures.RUN, ours, value)])  # fmt: skip
     for name, case in harvest.items() or {"harvest": {}}.items():
-        ours = case.get("ours_ms")
-        lines.append([f"harvest, {name}", f"{statistics.median(ours):.1f} ms" if ours else "not run",
-                      judged(figures.HARVEST, "plain", case.get("bare_over_ours"))])  # fmt: skip
+        mine = case.get("ours_ms")
+        median = f"{statistics.median(mine):.1f} ms" if mine else "not run"
+        said = judged(figures.HARVEST, "plain", case.get("bare_over_ours"))
+        lines.append([f"harvest, {name}", median, said])
     return table(["what", "tokens/s or ms", "over SAELens / of the bare forward"], lines)
 
 

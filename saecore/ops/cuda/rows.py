@@ -16,7 +16,12 @@ TILE = 4096
 
 
 def gather_sum(
-    indices: Tensor, offsets: Tensor, values: Tensor, matrix: Tensor, minus: Tensor | None = None
+    indices: Tensor,
+    offsets: Tensor,
+    values: Tensor,
+    matrix: Tensor,
+    minus: Tensor | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Row n is the sum of `values[e] * matrix[indices[e]]` over `offsets[n] ≤ e < offsets[n + 1]`.
 
@@ -26,13 +31,14 @@ def gather_sum(
         values: factors `[nnz]`.
         matrix: `[M, d]`.
         minus: subtracted from the result `[N, d]`: a decoder's residual x̂ − x in one pass.
+        dtype: of the result; default: the matrix'. Sums are float32 in either case.
 
     Returns:
-        `[N, d]` in the matrix' precision; the sum is float32, in the order of the entries' tiles.
+        `[N, d]`, the same bits on every run.
     """
     matrix = matrix.contiguous()
     n_rows, d = len(offsets) - 1, matrix.shape[1]
-    out = matrix.new_empty(n_rows, d)
+    out = torch.empty(n_rows, d, dtype=dtype or matrix.dtype, device=matrix.device)
     first, rest, tile, warps = _parts(d)
     less = out if minus is None else minus.contiguous()
     _gather_sum[(n_rows,)](

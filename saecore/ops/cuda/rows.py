@@ -7,6 +7,7 @@ A row of d entries is two parts, the largest power of two in d and what is left,
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor

@@ -51,6 +51,7 @@ def measure(job: dict[str, Any], rounds: int) -> dict[str, Any]:
     try:
         process = Process(Contender("harvest", "harvest_ours", job), sys.executable)
         try:
+            process.wait()
             for i in range(-6, 2 * rounds):  # three pairs to warm up
                 process.step(i >= 0)
         finally:

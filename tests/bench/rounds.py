@@ -5,6 +5,7 @@ This process imports no torch: a child begins with its parent's size in `ru_maxr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import subprocess
@@ -45,10 +46,14 @@ class Process:
             stderr=self._log,
             text=True,
         )
-        self._write(json.dumps(contender.job))
-        self.about = self._read()
+        self.about: dict[str, Any] = {}
         self.seconds: list[float] = []
         self.last: dict[str, Any] = {}
+        self._write(json.dumps(contender.job))
+
+    def wait(self) -> None:
+        """Until it has imported and built everything."""
+        self.about = self._read()
 
     def step(self, counts: bool) -> None:
         """One step; the first ones of a process do not count."""
@@ -65,11 +70,9 @@ class Process:
 
     def _write(self, line: str) -> None:
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # reading its answer says why
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            raise FailedError(self._why()) from None
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -111,7 +114,9 @@ def measure(
             if python is None:
                 found[one.name] = {"failed": f"no environment {one.peer}; tests/bench/peers.sh"}
                 continue
-            attempt(found, running, one.name, lambda: running.append(Process(one, python)))  # noqa: B023
+            running.append(Process(one, python))
+        for process in list(running):
+            attempt(found, running, process.name, process.wait)
         began = time.monotonic()
         for i in range(-2, rounds):
             if i >= 3 and time.monotonic() - began > seconds:

@@ -2,9 +2,12 @@
 on a CUDA device, or interpreted on the CPU, which Triton has to know before it is imported.
 """
 
+import contextlib
+
 import pytest
 import torch
 
+from saecore import ops
 from saecore.codes import Codes
 from saecore.ops import cuda, plain
 from saecore.ops.cuda import rows, topk
@@ -100,13 +103,13 @@ def dense(codes):
 
 def test_entries_are_sorted_by_latent(codes):
     """The order is stable by row, the starts give the firing counts, and sums by latent follow."""
-    plain_order = codes.pattern.by_latent
-    fresh = Codes.from_entries(codes.values, codes.indices, codes.offsets, codes.d_sae)
-    order, starts = cuda.by_latent(fresh.pattern)
-    assert torch.equal(order, plain_order[0])
+    order, starts = cuda.group_by_latent(codes.indices, codes.d_sae)
+    wanted = plain.group_by_latent(codes.indices, codes.d_sae)
+    assert torch.equal(order, wanted[0])
+    assert torch.equal(starts, wanted[1])
     assert torch.equal(starts.diff(), codes.firing_counts())
     torch.testing.assert_close(
-        cuda.latent_sum(fresh.pattern, codes.values), plain.latent_sum(codes.pattern, codes.values)
+        cuda.latent_sum(codes.pattern, codes.values), plain.latent_sum(codes.pattern, codes.values)
     )
 
 
@@ -118,3 +121,27 @@ def test_selection_through_the_backend():
     )
     for mine, other in zip(*(Codes(*one).dense() for one in (found, wanted)), strict=True):
         torch.testing.assert_close(mine, other)
+
+
+def test_training_goes_through_the_kernels():
+    """Forced by name, the dispatch gives every operation of a step to the backend; gradients are
+    those of dense autograd.
+    """
+    x, shared = random(4, 16), [random(1100, 16, seed=1), random(1100, seed=2), random(1100, 16)]
+    results = []
+    for dense in (False, True):
+        encoder, bias, decoder = (one.clone().requires_grad_() for one in shared)
+        if dense:
+            pre = x @ encoder.t() + bias
+            values, latents = pre.topk(8, dim=1)
+            x_hat = torch.zeros_like(pre).scatter(1, latents, values.relu()) @ decoder
+        else:
+            with ops.forced("cuda"):
+                codes = ops.select_topk(x, encoder.t(), bias, 8)
+                x_hat = ops.decode(codes.with_values(codes.values.relu()), decoder, None)
+                assert ops.dispatch.chosen("dot", x, decoder) == "cuda"
+        with contextlib.nullcontext() if dense else ops.forced("cuda"):
+            (x_hat - x).square().sum().backward()
+        results.append([one.grad for one in (encoder, bias, decoder)])
+    for mine, exact in zip(*results, strict=True):
+        assert float((mine - exact).norm() / exact.norm()) < 5e-6

@@ -37,12 +37,15 @@ def available() -> bool:
 
 
 def takes(operation: str, *tensors: Tensor) -> bool:
-    """Whether all tensors are on such a device, in a precision that Triton sums in float32."""
-    return all((one.is_cuda or interpreted()) and one.dtype in DTYPES for one in tensors)
+    """Whether all tensors are on such a device, in a precision that is summed in float32."""
+    there = all(one.is_cuda or interpreted() for one in tensors)
+    return there and (operation == "group_by_latent" or all(one.dtype in DTYPES for one in tensors))
 
 
 def pays(operation: str, *tensors: Tensor) -> bool:
-    """Whether there is work enough."""
+    """Whether there is work enough, or the twin would not give the same bits on every run."""
+    if operation in ("latent_sum", "group_by_latent"):
+        return True
     if operation == "select_topk":
         x, encoder = tensors
         return len(x) * len(encoder) >= LEAST
@@ -96,13 +99,13 @@ def scatter_outer(pattern: Pattern, values: Tensor, rows: Tensor) -> Tensor:
 
     if pattern.density > plain.DENSE:
         return plain.scatter_outer(pattern, values, rows)
-    order, starts = by_latent(pattern)
+    order, starts = pattern.by_latent
     return kernels.gather_sum(pattern.rows[order], starts, values[order], rows)
 
 
 def latent_sum(pattern: Pattern, values: Tensor) -> Tensor:
     """For each latent the sum of its values `[d_sae]`; in the order of rows, on every run."""
-    order, starts = by_latent(pattern)
+    order, starts = pattern.by_latent
     # Differences of one running sum: float64, so that nothing is lost in them.
     running = torch.zeros(len(values) + 1, dtype=torch.float64, device=values.device)
     torch.cumsum(values[order], 0, dtype=torch.float64, out=running[1:])
@@ -110,18 +113,15 @@ def latent_sum(pattern: Pattern, values: Tensor) -> Tensor:
     return (ends[1:] - ends[:-1]).to(values.dtype)
 
 
-def by_latent(pattern: Pattern) -> tuple[Tensor, Tensor]:
-    """What `pattern.by_latent` is, with keys of half the size and without waiting for the device.
+def group_by_latent(indices: Tensor, d_sae: int) -> tuple[Tensor, Tensor]:
+    """The order of entries `[nnz]` by latent, stable, and where each latent begins `[d_sae + 1]`.
 
-    The order `[nnz]` is stable by row; differences of the starts `[d_sae + 1]` are how often each
-    latent fires, if no value is zero. It becomes `pattern.by_latent`.
+    Keys have half the size of the twin's, and nothing waits for the device. Differences of the
+    starts are how often each latent fires, if no value is zero.
     """
-    known: tuple[Tensor, Tensor] | None = vars(pattern).get("by_latent")
-    if known is None:
-        keys, order = torch.sort(pattern.indices.to(torch.int32), stable=True)
-        latents = torch.arange(pattern.d_sae + 1, dtype=torch.int32, device=keys.device)
-        known = vars(pattern)["by_latent"] = (order, torch.searchsorted(keys, latents))
-    return known
+    keys, order = torch.sort(indices.to(torch.int32), stable=True)
+    latents = torch.arange(d_sae + 1, dtype=torch.int32, device=keys.device)
+    return order, torch.searchsorted(keys, latents)
 
 
 def _preactivation_chunks(

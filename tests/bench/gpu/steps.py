@@ -53,7 +53,7 @@ class Step:
         self.loss.copy_(residual.float().square().sum() / len(centred))
         grad = residual * (2 / len(centred))
         d_values = rows.dot(pattern.indices, pattern.offsets, grad, decoder) * (found > 0)
-        order, starts = cuda.by_latent(pattern)
+        order, starts = pattern.by_latent
         tokens = order // self.shape.k
         for matrix, factors, of in (
             (self.decoder, values, grad),

@@ -63,7 +63,7 @@ def surroundings() -> dict[str, Any]:
     """Date, command, commit, machine and load."""
     git = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    options = [one for one in sys.argv[1:] if os.sep not in one]
+    options = ["DIR" if os.sep in one else one for one in sys.argv[1:]]
     return {
         "date": time.strftime("%Y-%m-%d"),
         "command": " ".join(["python -m tests.bench", *options]),

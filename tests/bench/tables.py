@@ -159,7 +159,7 @@ def sources(found: dict[str, dict[str, Any]]) -> str:
     for what, measured in found.items():
         for name, case in measured.items():
             machine, device = case["machine"], case.get("device", {})
-            about = f"{machine['cores']} cores of {machine['cpu']}"
+            about = f"{machine['cores']} cores of {machine['cpu']}, threads: {machine['threads']}"
             if "name" in device:
                 about += f", {device['name']}"
             versions = next((one["versions"] for one in case.get("contenders", {}).values()

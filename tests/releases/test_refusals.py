@@ -144,7 +144,7 @@ def test_gemma_scope_without_its_name(tmp_path):
 
 def test_saelens_without_its_factor(tmp_path):
     """An SAE of scaled activations is nothing without the scale."""
-    with pytest.raises(ReleaseError, match="not in the files"):
+    with pytest.raises(ReleaseError, match="neither in the file nor in a catalogue"):
         Copy("sae_lens/pre6_norm_fold", tmp_path).load(facts=Facts())
 
 

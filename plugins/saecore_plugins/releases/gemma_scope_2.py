@@ -73,7 +73,8 @@ class GemmaScope2:
 
     def list(self, files: Repository) -> Sequence[str]:
         """Every such folder, and every such layer."""
-        paths = (one.removesuffix(".safetensors").removesuffix("/params") for one in files.files)
+        end = re.compile(r"(^|/)params\.safetensors$|\.safetensors$")
+        paths = [end.sub("", one) for one in files.files if end.search(one)]
         return [one for one in paths if self.recognise(files, one)]
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:

@@ -384,7 +384,7 @@ def connect(hub, directory, patch):
         directory: where the cache is kept.
         patch: pytest's monkeypatch.
     """
-    from huggingface_hub import close_session, constants
+    from huggingface_hub import constants
 
     cache = Path(directory) / "huggingface"
     for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": cache, "HF_HUB_CACHE": cache / "hub",
@@ -400,4 +400,3 @@ def connect(hub, directory, patch):
                         "HF_HUB_OFFLINE": False,
                         "HF_HUB_DISABLE_PROGRESS_BARS": True}.items():  # fmt: skip
         patch.setattr(constants, name, value)
-    close_session()

@@ -19,13 +19,14 @@ def command(given: Path, out: Path, name: str, sae: str | None, force: bool) -> 
     FORMAT is saelens, dictionary_learning, sparsify, llamascopium or gemma_scope. The features and
     reconstructions of OUT are those of IN, or nothing is written and the reason is printed.
     """
-    from saecore.releases.convert import convert, find, load, writer
+    from saecore.releases.convert import convert, find, writer
+    from saecore.releases.load import load
 
     writer(name)  # before anything is read
     loaded = load(*find(given, sae))
+    notes = convert(loaded, name, out, force)
     cfg = loaded.sae.cfg
     click.echo(f"read     {given}: {cfg.architecture}, d_in = {cfg.d_in}, d_sae = {cfg.d_sae}")
-    notes = convert(loaded, name, out, force)
     click.echo(f"wrote    {out}: {name}, the same features and reconstructions")
     for note in notes:
         click.echo(f"note     {note}")

@@ -14,7 +14,7 @@ import torch
 from saecore.errors import ReleaseError, nearest
 from saecore.files import STAGING, explained
 from saecore.plugins import current_host
-from saecore.releases.load import finish, load
+from saecore.releases.load import finish
 from saecore.releases.repository import Directory
 from saecore.releases.source import Facts
 from saecore.releases.writing import published, widened
@@ -85,13 +85,15 @@ def convert(given: Loaded, name: str, out: Path, force: bool = False) -> list[st
     """
     source = writer(name)
     out = Path(os.path.abspath(out))
+    if out.exists() and not force:
+        raise ReleaseError(f"{out}: is there already; --force replaces it")
     staging = out.parent / f"{STAGING}convert-{secrets.token_hex(4)}"
     new = staging / out.name  # some formats read the name of their repository
     try:
         with explained(out, setting="OUT"):
             new.mkdir(parents=True)
         source.write(given.sae, new, given.sparsity)
-        _check_target(out, new, force)
+        _check_target(out, new)
         notes = compare(given.sae, source, new)
         with explained(out, setting="OUT"):
             if out.exists():
@@ -157,12 +159,10 @@ def _lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _check_target(out: Path, new: Path, force: bool) -> None:
-    """Refuse to replace anything but an SAE of the same format, and that only when asked to."""
+def _check_target(out: Path, new: Path) -> None:
+    """Refuse to replace anything but an SAE of the same format."""
     if not out.exists():
         return
-    if not force:
-        raise ReleaseError(f"{out}: is there already; --force replaces it")
     if not out.is_dir():
         raise ReleaseError(f"{out}: is there already and no directory; take another name")
     known = {one.name for one in new.rglob("*") if one.is_file()} | {"sparsity.safetensors"}

@@ -150,5 +150,6 @@ def _npz(tensors: Mapping[str, Tensor]) -> bytes:
     import numpy
 
     buffer = io.BytesIO()
-    numpy.savez(buffer, **{name: one.numpy() for name, one in tensors.items()})
+    arrays: dict[str, Any] = {name: one.numpy() for name, one in tensors.items()}
+    numpy.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -7,8 +7,8 @@ import torch
 
 from saecore.cli import main
 from saecore.errors import CheckpointError, ReleaseError
-from saecore.releases.convert import convert, find, load, writer
-from saecore.releases.load import Loaded
+from saecore.releases.convert import convert, find, writer
+from saecore.releases.load import Loaded, load
 from saecore.sae_config import Metadata
 from tests.architectures.build import make
 from tests.conftest import DATA

@@ -36,7 +36,7 @@ def test_gemma_scope_embedding(tmp_path):
 
 
 def test_gemma_scope_name(tmp_path):
-    """Whether an SAE or a transcoder, and of what: the repository's name says it, or nobody does."""
+    """What an SAE reads is said by the repository's name, wherever it stands in the path."""
     files = Copy("gemma_2/res", tmp_path)
     place = tmp_path / "models--google--gemma-scope-9b-it-mlp" / "snapshots" / "abc"
     place.mkdir(parents=True)

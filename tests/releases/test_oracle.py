@@ -58,8 +58,29 @@ def test_recognised_by_one_format(case):
     assert source_of(files, case.path)[0] == case.plugin
 
 
+def check_configuration(case, loaded):
+    """The configuration says what the recorded one says."""
+    expected = dict(case.record["cfg_dict"])
+    metadata = expected.pop("metadata")
+    for key, value in expected.items():
+        if key not in RUNTIME and key not in OURS:
+            value = OTHERWISE.get((case.name, key), value)
+            default = loaded.cfg_dict["d_in"] if key == "d_out" else None
+            if key == "k" and "activation" in loaded.cfg_dict:  # of a transcoder
+                default = loaded.cfg_dict["activation"]["k"]
+            assert loaded.cfg_dict.get(key, default) == value, key
+    for key, value in metadata.items():
+        if value is not None and key != "sae_lens_version":
+            value = OTHERWISE.get((case.name, key), value)
+            got = loaded.cfg_dict["metadata"].get(key)
+            assert loaded.sae.cfg.metadata[key] == got
+            if key == "model_name" and case.plugin == "dictionary_learning":
+                got = got.split("/")[-1]  # SAELens loses the organisation
+            assert got == value, key
+
+
 def test_values(case):
-    """Weights, features and reconstructions are those of the recording."""
+    """Weights, features, reconstructions and configuration are those of the recording."""
     expected = case.tensors()
     loaded = load(case.files(), case.path, facts=case.facts, dtype="float32")
     sae, x = loaded.sae, expected["x"]
@@ -95,28 +116,7 @@ def test_values(case):
         torch.testing.assert_close(loaded.sparsity, expected["log_sparsity"], **CLOSE)
     else:
         assert loaded.sparsity is None
-
-
-def test_configuration(case):
-    """The configuration says what the recorded one says."""
-    loaded = load(case.files(), case.path, facts=case.facts, dtype="float32")
-    expected = dict(case.record["cfg_dict"])
-    metadata = expected.pop("metadata")
-    for key, value in expected.items():
-        if key not in RUNTIME and key not in OURS:
-            value = OTHERWISE.get((case.name, key), value)
-            default = loaded.cfg_dict["d_in"] if key == "d_out" else None
-            if key == "k" and "activation" in loaded.cfg_dict:  # of a transcoder
-                default = loaded.cfg_dict["activation"]["k"]
-            assert loaded.cfg_dict.get(key, default) == value, key
-    for key, value in metadata.items():
-        if value is not None and key != "sae_lens_version":
-            value = OTHERWISE.get((case.name, key), value)
-            got = loaded.cfg_dict["metadata"].get(key)
-            assert loaded.sae.cfg.metadata[key] == got
-            if key == "model_name" and case.plugin == "dictionary_learning":
-                got = got.split("/")[-1]  # SAELens loses the organisation
-            assert got == value, key
+    check_configuration(case, loaded)
 
 
 def test_standardized(case):

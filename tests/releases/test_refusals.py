@@ -24,8 +24,8 @@ SETTINGS = [
     (
         "sae_lens/pre6_topk_layer_norm",
         "cfg.json",
-        {"architecture": "topkk"},
-        "no architecture named",
+        {"architecture": "gated"},
+        "activation_fn: 'topk'",
     ),
     ("sae_lens/v6_topk", "cfg.json", {"architecture": "standard"}, "unknown key 'k'"),
     ("sae_lens/v6_topk", "cfg.json", {"k": 41}, "sae.k: expected at most d_sae"),
@@ -144,7 +144,7 @@ def test_gemma_scope_without_its_name(tmp_path):
 
 def test_saelens_without_its_factor(tmp_path):
     """An SAE of scaled activations is nothing without the scale."""
-    with pytest.raises(ReleaseError, match="not in the files"):
+    with pytest.raises(ReleaseError, match="neither in the file nor in a catalogue"):
         Copy("sae_lens/pre6_norm_fold", tmp_path).load(facts=Facts())
 
 

@@ -113,5 +113,5 @@ def test_a_format_of_somebody_else(plugin, tmp_path):
     (place / "cfg.json").write_text(json.dumps({}))
     (place / "sae_weights.safetensors").write_bytes(b"")
     plugin("release", GOOD)
-    with pytest.raises(Nonconformance, match="here is recognised by release.saelens"):
+    with pytest.raises(Nonconformance, match=r"here is recognised by release\.saelens"):
         check_release("mine", sample=tmp_path / "sample")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -146,7 +146,9 @@ class GemmaScope:
         folder = f"layer_{place[1]}/width_{f'{size // 1024}k' if size % 1024 == 0 else size}"
         if isinstance(l0 := metadata.get("l0"), int | float):
             folder += f"/average_l0_{round(l0)}"
-        arrays = {key: one.detach().float().contiguous().numpy() for key, one in own.items()}
+        arrays: dict[str, Any] = {
+            key: one.detach().float().contiguous().numpy() for key, one in own.items()
+        }
         with written(directory / folder / "params.npz", setting="OUT") as file:
             numpy.savez(file, **arrays)
 

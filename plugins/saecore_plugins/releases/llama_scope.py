@@ -72,6 +72,7 @@ class LlamaScope:
         encoder = tensors.take("encoder.weight", 2).float()  # [d_sae, d]
         decoder = tensors.take("decoder.weight", 2).float().t()
         d_in, d_sae = encoder.shape[1], encoder.shape[0]
+        same_size(label, "decoder.weight", decoder.shape[0], "encoder.weight's d_sae", d_sae)
         same_size(label, "encoder.weight", d_in, "d_model", setting(table, "d_model", int, where))
         same_size(label, "encoder.weight", d_sae, "d_sae", setting(table, "d_sae", int, where))
         s_in, s_out = (_scale(table, one, d_in, where) for one in ("in", "out"))

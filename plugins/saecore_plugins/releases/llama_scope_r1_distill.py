@@ -78,12 +78,14 @@ class LlamaScopeR1Distill:
         encoder = tensors.take("encoder.weight", 2).float()  # [d_sae, d]
         decoder = tensors.take("decoder.weight", 2).float().t()
         d_sae, d_in = encoder.shape
+        same_size(label, "decoder.weight", decoder.shape[0], "encoder.weight's d_sae", d_sae)
         same_size(label, "encoder.weight", d_in, "d_model", setting(table, "d_model", int, where))
         s, warnings = _scale(tensors, hook, d_in, facts)
         b_dec = decoder.new_zeros(d_in)
         if required(table, "use_decoder_bias", bool, where):
             b_dec = tensors.take("decoder.bias", 1).float()
         threshold = tensors.take("log_jumprelu_threshold", 1).float().exp()
+        same_size(label, "log_jumprelu_threshold", len(threshold), "encoder.weight's d_sae", d_sae)
         if required(table, "sparsity_include_decoder_norm", bool, where):
             threshold = threshold / decoder.norm(dim=1)
         weights = {

@@ -33,6 +33,11 @@ from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, required, same_size
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from saecore.sae import SAE
+
 FILES = tuple(
     f"{one}.{kind}"
     for one in ("sae_weights", "checkpoints/pruned", "checkpoints/final")
@@ -96,6 +101,7 @@ class Llamascopium:
         d_in, d_sae = W_enc.shape
         d_model = required(table, "d_model", int, where)
         told = int(d_model * required(table, "expansion_factor", float, where))
+        same_size(label, "W_D", W_dec.shape[0], "W_E's d_sae", d_sae)
         same_size(label, "W_E", d_in, "d_model", d_model)
         same_size(label, "W_E", d_sae, "d_model · expansion_factor", told)
         s_in = s_out = 1.0
@@ -117,6 +123,7 @@ class Llamascopium:
             weights["b_dec"] = tensors.take("b_D", 1).float() / s_out
         if table["act_fn"] == "jumprelu":
             theta = tensors.take(THRESHOLD, 1).float().exp()
+            same_size(label, THRESHOLD, len(theta), "W_E's d_sae", d_sae)
             weights["threshold"] = theta if norms is None else theta / norms
         tensors.end(f"act_fn is {table['act_fn']!r}")
         metadata: dict[str, Any] = {
@@ -162,12 +169,8 @@ class Llamascopium:
         if None in hooks or (hooks[0] != hooks[1]) != sae.separate_target:
             raise can.refused("hook_name, hook_name_out", hooks, "a hook, or two of a transcoder")
         own = weights(centred(sae, False))
-        tensors = {
-            "W_E": own["W_enc"],
-            "b_E": own["b_enc"],
-            "W_D": own["W_dec"],
-            "b_D": own["b_dec"],
-        }
+        names = {"W_E": "W_enc", "b_E": "b_enc", "W_D": "W_dec", "b_D": "b_dec"}
+        tensors = {theirs: own[ours] for theirs, ours in names.items()}
         act = {"standard": "relu", "transcoder": "relu"}.get(name, "topk")
         if "threshold" in own:
             act, theta = "jumprelu", own["threshold"].float()

@@ -103,10 +103,8 @@ class Mntss:
 def _names(path: str) -> tuple[str, str]:
     """The files of encoder and decoder."""
     folder, n = posixpath.split(path)
-    encoder, decoder = (
-        posixpath.join(folder, f"W_{one}_{n}.safetensors") for one in ("enc", "dec")
-    )
-    return encoder, decoder
+    start = posixpath.join(folder, "W_")
+    return f"{start}enc_{n}.safetensors", f"{start}dec_{n}.safetensors"
 
 
 def _order(path: str) -> tuple[str, int]:

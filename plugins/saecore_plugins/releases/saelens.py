@@ -92,8 +92,9 @@ class SAELens:
             factor = facts.norm_scaling_factor
             if factor is None:
                 raise ReleaseError(
-                    f"{where}: normalize_activations: the scale of 'expected_average_only_in' is "
-                    "not in the files; load the SAE by its name in the catalogue, which has it"
+                    f"{where}: normalize_activations: it was trained on activations scaled to an "
+                    'average norm ("expected_average_only_in"), and the factor is neither in the '
+                    "file nor in a catalogue; without it its features would be wrong"
                 )
             cfg["normalize_activations"] = "none"
         if "transcoder" in str(cfg.get("architecture")) and cfg.get("apply_b_dec_to_input"):

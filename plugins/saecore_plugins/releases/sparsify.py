@@ -1,12 +1,12 @@
 """sparsify (EleutherAI's SAEs and skip transcoders): `{hookpoint}/cfg.json`, `sae.safetensors`.
 
 encoder.weight `[d_sae, d]`, encoder.bias, W_dec `[d_sae, d]` (as is), b_dec and, with
-`skip_connection`, W_skip `[d, d]`. `activation` is "topk" (the k largest) or "groupmax" (the largest
-of each of k equal runs of latents), both after ReLU; files of 2024 with `signed` keep the k largest
-in absolute value, signs and all. b_dec is subtracted from the input unless `transcode` is true;
-a transcoder that subtracts it has it folded into b_enc here. d_sae is `num_latents` or, where that
-is 0 or missing, d_in times `expansion_factor`. `config.json` at the repository's root names model,
-dataset and context.
+`skip_connection`, W_skip `[d, d]`. `activation` is "topk" (the k largest) or "groupmax" (the
+largest of each of k equal runs of latents), both after ReLU; files of 2024 with `signed` keep the k
+largest in absolute value, signs and all. b_dec is subtracted from the input unless `transcode` is
+true; a transcoder that subtracts it has it folded into b_enc here. d_sae is `num_latents` or, where
+that is 0 or missing, d_in times `expansion_factor`. `config.json` at the repository's root names
+model, dataset and context.
 
 The folder is the module: `layers.3` (its output), `layers.3.mlp`, `layers.3.attention` or
 `self_attn`, `h.3`, `h.3.mlp` and `h.3.attn` of GPT-2, `embed_tokens`. Transcoders read the module's
@@ -147,7 +147,7 @@ class Sparsify:
             raise can.refused("d_out", sae.cfg.d_out, f"d_out = d_in (here {sae.cfg.d_in}) only")
         transcode, skip = sae.separate_target, hasattr(sae, "W_skip")
         own = weights(centred(sae, not transcode))
-        tensors = {
+        tensors: dict[str, Tensor] = {
             "encoder.weight": own["W_enc"].t(),
             "encoder.bias": own["b_enc"],
             **{name: own[name] for name in ("W_dec", "b_dec", "W_skip") if name in own},

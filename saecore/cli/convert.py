@@ -8,22 +8,23 @@ import click
 
 
 @click.command("convert")
-@click.argument("given", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("given", metavar="IN")
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--to", "name", required=True, metavar="FORMAT", help="The format of OUT.")
 @click.option("--sae", metavar="PATH", help="Which SAE of IN, where it has several.")
 @click.option("--force", is_flag=True, help="Replace OUT where it holds such an SAE already.")
-def command(given: Path, out: Path, name: str, sae: str | None, force: bool) -> None:
+def command(given: str, out: Path, name: str, sae: str | None, force: bool) -> None:
     """Write the SAE at IN, in any format that can be read, to the directory OUT in another format.
+
+    IN is a directory, the file of an SAE, or RELEASE:SAE_ID of the catalogue or the hub.
 
     FORMAT is saelens, dictionary_learning, sparsify, llamascopium or gemma_scope. The features and
     reconstructions of OUT are those of IN, or nothing is written and the reason is printed.
     """
-    from saecore.releases.convert import convert, find, writer
-    from saecore.releases.load import load
+    from saecore.releases.convert import convert, read, writer
 
     writer(name)  # before anything is read
-    loaded = load(*find(given, sae))
+    loaded = read(given, sae)
     notes = convert(loaded, name, out, force)
     cfg = loaded.sae.cfg
     click.echo(f"read     {given}: {cfg.architecture}, d_in = {cfg.d_in}, d_sae = {cfg.d_sae}")

@@ -14,15 +14,15 @@ import torch
 from saecore.errors import ReleaseError, nearest
 from saecore.files import STAGING, explained
 from saecore.plugins import current_host
-from saecore.releases.load import finish
+from saecore.releases.load import finish, load
 from saecore.releases.repository import Directory
 from saecore.releases.source import Facts
 from saecore.releases.writing import published, widened
+from saecore.sae import SAE
 
 if TYPE_CHECKING:
     from saecore.releases.load import Loaded
     from saecore.releases.source import ReleaseSource, ReleaseWriter
-    from saecore.sae import SAE
 
 TOLERANCE = 1e-5
 """Largest difference of features and reconstructions, over their largest value."""
@@ -36,6 +36,24 @@ def sources() -> dict[str, ReleaseSource]:
     host = current_host()
     found = {one: host.component("release", one) for one in host.names("release")}
     return {name: one.make(one.config()) for name, one in found.items()}
+
+
+def read(given: str, path: str | None = None) -> Loaded:
+    """The SAE that somebody names on a command line, in the precision of its files.
+
+    Args:
+        given: a place of this machine, or `release:sae_id` (see `SAE.from_pretrained`).
+        path: which SAE of a directory that has several.
+
+    Raises:
+        ReleaseError: there is no such thing, or it cannot be read.
+    """
+    release, colon, sae_id = given.partition(":")
+    if not colon or Path(given).exists():
+        return load(*find(Path(given), path))
+    if path is not None:
+        raise ReleaseError(f"{given}: names its SAE itself; leave out --sae {path}")
+    return SAE.from_pretrained(release, sae_id, dtype=None)
 
 
 def find(place: Path, path: str | None = None) -> tuple[Directory, str]:

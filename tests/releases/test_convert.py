@@ -220,3 +220,17 @@ def test_precision(tmp_path, centred, stored):
     convert(as_loaded(changed(sae, dtype="bfloat16")), "dictionary_learning", tmp_path / "out")
     tensors = torch.load(tmp_path / "out" / "ae.pt", weights_only=True)
     assert str(tensors["W_dec"].dtype) == f"torch.{stored}"
+
+
+def test_published_saes(hub, tmp_path, capsys):
+    """A release of the catalogue and a repository of the hub are converted by their names."""
+    kind("standard").save_model(tmp_path / "made" / "blocks.8.hook_resid_pre")
+    hub.put("jbloom/GPT2-Small-SAEs-Reformatted", tmp_path / "made")
+    for number, release in enumerate(("gpt2-small-res-jb", "jbloom/GPT2-Small-SAEs-Reformatted")):
+        given, out = f"{release}:blocks.8.hook_resid_pre", tmp_path / f"out{number}"
+        assert run(capsys, given, out, "--to", "dictionary_learning")[0] == 0
+        x = torch.randn(4, 6)
+        torch.testing.assert_close(read(out)(x), kind("standard")(x), **CLOSE)
+    code, said = run(capsys, given, tmp_path / "no", "--to", "saelens", "--sae", "other")
+    assert code == 2
+    assert "names its SAE itself; leave out --sae other" in said

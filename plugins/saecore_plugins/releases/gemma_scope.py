@@ -12,6 +12,7 @@ divided, W_dec and b_dec are multiplied by it. (SAELens 6.54 leaves b_dec as it 
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 NAME = re.compile(r"gemma-scope-(\d+b)-(pt|it)-(res|mlp|att)\b")
 """Names of repositories: model, pretrained or instruction-tuned, and site."""
 
+OTHERS = re.compile(r"gemma-scope-[\w-]+-transcoders\b")
+"""Names of repositories with the same files that hold no SAEs."""
+
 HOOKS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
 """Ends of the hooks' names by site."""
 
@@ -50,12 +54,13 @@ class GemmaScope:
         self.config = config
 
     def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` has params.npz in a repository with such a name."""
-        return files.has(f"{path}/params.npz") and NAME.search(files.name) is not None
+        """Whether `path` has params.npz in a repository whose name does not say transcoders."""
+        return files.has(f"{path}/params.npz") and OTHERS.search(files.name) is None
 
     def list(self, files: Repository) -> Sequence[str]:
         """Every folder with a params.npz."""
-        folders = [one.removesuffix("/params.npz") for one in files.files]
+        end = "params.npz"
+        folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
         return [one for one in folders if self.recognise(files, one)]
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:

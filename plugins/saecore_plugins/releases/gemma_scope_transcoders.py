@@ -8,6 +8,7 @@ before the norm's own weight, and nothing is subtracted from it.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Sequence
 
@@ -22,6 +23,9 @@ from saecore.releases.tensors import Tensors, same_size
 
 NAME = re.compile(r"gemma-scope-(\d+b)-(pt|it)-transcoders\b")
 """Names of repositories: model, pretrained or instruction-tuned."""
+
+OTHERS = re.compile(r"gemma-scope-[\w-]+-(res|mlp|att)\b")
+"""Names of repositories with the same files that hold no transcoders."""
 
 NAMES = {
     "w_enc": "W_enc", "wenc": "W_enc", "w_e": "W_enc",
@@ -44,12 +48,13 @@ class GemmaScopeTranscoders:
         self.config = config
 
     def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` has params.npz in a repository with such a name."""
-        return files.has(f"{path}/params.npz") and NAME.search(files.name) is not None
+        """Whether `path` has params.npz in a repository whose name does not say SAEs."""
+        return files.has(f"{path}/params.npz") and OTHERS.search(files.name) is None
 
     def list(self, files: Repository) -> Sequence[str]:
         """Every folder with a params.npz."""
-        folders = [one.removesuffix("/params.npz") for one in files.files]
+        end = "params.npz"
+        folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
         return [one for one in folders if self.recognise(files, one)]
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:

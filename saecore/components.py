@@ -33,12 +33,8 @@ KINDS: dict[str, str] = {
 MEMBERS: dict[str, tuple[str, ...]] = {
     "activation": ("select", "train_select", "scheduled"),
     "architecture": ("select", "training_step", "state_dict"),
-<<<<<<< HEAD
     "catalogue": ("names", "entries"),
-    "dataset": ("fingerprint|seek",),
-=======
     "dataset": ("fingerprint|seek|manifest",),
->>>>>>> main
     "dead_latents": ("after_tokens", "losses", "acts", "after_step"),
     "evaluator": ("__call__",),
     "logger": ("start", "scalars", "artifact", "close"),

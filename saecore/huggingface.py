@@ -136,4 +136,3 @@ def logits_of(output: Any, model: str) -> Tensor:
             'evaluators that need them ([[evaluator]] type = "reconstruction" does not)'
         )
     return logits
-

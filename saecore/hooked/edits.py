@@ -36,7 +36,9 @@ class Edits:
             return kept
         n_rows = codes.n_rows
         held = Codes.from_top(
-            values.to(codes.values.dtype).expand(n_rows, -1), latents.expand(n_rows, -1), codes.d_sae
+            values.to(codes.values.dtype).expand(n_rows, -1),
+            latents.expand(n_rows, -1),
+            codes.d_sae,
         )
         rows = torch.cat([kept.rows, held.rows])
         order = torch.sort(rows, stable=True).indices
@@ -85,9 +87,7 @@ def edits_of(
 
 def _edits(sae: SAE, held: Mapping[int, float]) -> Edits:
     place = sae.W_dec.device
-    return Edits(
-        torch.tensor([*held], device=place), torch.tensor([*held.values()], device=place)
-    )
+    return Edits(torch.tensor([*held], device=place), torch.tensor([*held.values()], device=place))
 
 
 def _by_sae(

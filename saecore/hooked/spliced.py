@@ -151,16 +151,16 @@ class SplicedSAE:
             # Decoding densely gives every latent its gradient, active or not.
             used = dense.flatten(0, 1) if other or dense.requires_grad else None
         recons = parts.decode(features if used is None else used)
-        undisturbed = None
+        undisturbed: Tensor | None = None
         if self.use_error_term:
             with torch.no_grad():
                 if changed:
-                    undisturbed = self.sae.decompose(given)
-                    undisturbed = undisturbed.decode(undisturbed.features)
-                elif features is clean and used is None:
-                    undisturbed = recons.detach().clone() if end.watched else recons.detach()
-                else:
+                    parts = self.sae.decompose(given)
+                    undisturbed = parts.decode(parts.features)
+                elif features is not clean or used is not None:
                     undisturbed = parts.decode(clean)
+                else:
+                    undisturbed = recons.detach().clone() if end.watched else recons.detach()
             undisturbed = undisturbed.reshape(*lead, -1)
         return through(end, recons.reshape(*lead, -1))[0], undisturbed
 

@@ -68,15 +68,19 @@ class ModuleFront:
     def tokenizer(self) -> Any:
         """The tokenizer from where the model was loaded."""
         if self._tokenizer is None:
+            source, cause = self.model.name_or_path, None
             options = {"trust_remote_code": remote_code_allowed()}
             try:
-                self._tokenizer = transformers.AutoTokenizer.from_pretrained(self.name, **options)
+                if source:
+                    self._tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
             except (OSError, ValueError) as error:
+                cause = error
+            if self._tokenizer is None:
                 raise ModelError(
-                    f"model: an SAE leaves out special tokens, and there is no tokenizer at "
-                    f"{self.name!r}; give saecore.huggingface.HuggingFaceBackend(model, tokenizer, "
-                    "name, {}) in place of the model"
-                ) from error
+                    "model: an SAE leaves out special tokens, and there is no tokenizer where "
+                    f"{self.name} was loaded from; in its place give "
+                    "saecore.huggingface.HuggingFaceBackend(model, tokenizer, name, {})"
+                ) from cause
         return self._tokenizer
 
     def attach(self, hook: str, function: Seen) -> Remove:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
@@ -49,7 +50,7 @@ class HookedSAETransformer(TransformerBridge):  # type: ignore[misc]
     @classmethod
     def from_pretrained(
         cls,
-        name: str,
+        name: str | os.PathLike[str],
         processed: bool = False,
         *,
         device: str = "auto",
@@ -75,6 +76,7 @@ class HookedSAETransformer(TransformerBridge):  # type: ignore[misc]
         if precision is None:
             known = ", ".join(DTYPES)
             raise ConfigError("from_pretrained", [f"dtype: expected one of {known}, got {dtype!r}"])
+        name = os.fspath(name)
         directory = hub_name(name)
         if name in host.names("model") and not _takes_name(host, name):  # it is embedded
             embedded: Any = structure_choice("model", name, host).build(place, precision)
@@ -87,7 +89,7 @@ class HookedSAETransformer(TransformerBridge):  # type: ignore[misc]
         return cls.from_bridge(bridge.requires_grad_(True))
 
     @classmethod
-    def from_pretrained_no_processing(cls, name: str, **options: Any) -> Self:
+    def from_pretrained_no_processing(cls, name: str | os.PathLike[str], **options: Any) -> Self:
         """`from_pretrained` with `processed=False`."""
         return cls.from_pretrained(name, processed=False, **options)
 

@@ -61,7 +61,16 @@ class SplicedSAE:
         return len(self.site.hooks) > 1
 
     def begin(self, tokens: Tensor, past: int = 0) -> None:
-        """A forward pass begins: `tokens [B, T]`, with `past` tokens of the context before."""
+        """A forward pass begins: `tokens [B, T]`, with `past` tokens of the context before.
+
+        Raises:
+            ModelError: the SAE would have to read those, too.
+        """
+        if past and self.active and self.sae.reads_contexts:
+            raise ModelError(
+                f"the SAE at {self.name} reads whole contexts, and the model keeps earlier tokens "
+                "in a cache; generate with use_cache=False (bridge: use_past_kv_cache=False)"
+            )
         self._done = None
         self._used = None if self.site.everywhere else self.site.used(tokens, past)
 

@@ -255,6 +255,16 @@ def test_other_families():
     assert not torch.equal(splice(model, [sae, path]).run(TOKENS), before)
 
 
+def test_whole_contexts_and_key_value_caches():
+    """An SAE that needs a context's earlier tokens refuses to go on without them."""
+    model, sae = plain(), random_sae(**ONE_HOOK["temporal"])
+    options = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
+    with splice(model, sae):
+        assert model.generate(TOKENS, use_cache=False, **options).shape == (3, 14)
+        with pytest.raises(ModelError, match="reads whole contexts"):
+            model.generate(TOKENS, use_cache=True, **options)
+
+
 def test_refusals(model):
     """A hook, SAE, size or model that does not fit: one line each, and nothing stays attached."""
     sae = recorded("resid")

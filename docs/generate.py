@@ -28,6 +28,11 @@ from saecore.plugins import Host, use_host
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py; change the docstrings in the code instead. -->\n\n"
+FORMATS = (
+    "Formats of published SAEs, recognised by their files; `source=` names one. Nothing is read "
+    "that cannot be read for certain: a setting that we cannot express, a tensor that is missing, "
+    "left over, not finite or of another size is an error with its name"
+)
 PLAIN = {int: "integer", float: "number", str: "string", bool: "true or false", dict: "table"}
 
 
@@ -119,9 +124,13 @@ def _table(path: str, cls: type[Any]) -> str:
 def _components(kind: str, host: Host) -> str:
     tag = TAGS.get(kind, "type")
     title = kind.replace("_", " ").capitalize()
-    text = f"# {title}\n\nNamed by `{tag}` in its table. `build` is `{KINDS[kind]}`.\n"
+    said = f"Named by `{tag}` in its table" if kind != "release" else FORMATS
+    text = f"# {title}\n\n{said}. `build` is `{KINDS[kind]}`.\n"
     for name in host.names(kind):
         component = host.component(kind, name)
+        if kind == "release":  # the rules by which it is read; there are no settings
+            text += f"\n## {name}\n\n{_prose(inspect.getmodule(component.config))}\n"
+            continue
         text += f"\n## {name}\n\n{component.summary[0].upper()}{component.summary[1:]}.\n\n"
         text += _fields(component.config) if attrs.fields(component.config) else "No settings.\n"
     return text
@@ -223,6 +232,13 @@ def _paragraphs(described: Any) -> str:
         fenced = indented or (fenced and not line)
         lines.append(line[4:] if indented else line)
     return "\n".join([*lines, "```"] if fenced else lines).replace("\n\n\n", "\n\n")
+
+
+def _prose(described: Any) -> str:
+    """A docstring as Markdown, which would take <name> for HTML outside of `code`."""
+    parts = _paragraphs(described).split("`")
+    parts[::2] = [one.replace("<", "&lt;") for one in parts[::2]]
+    return "`".join(parts)
 
 
 def _hints(cls: type[Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Encoding:
     centre: Tensor | None
     """Subtracted from the inputs `[d_in]`."""
     scale: Tensor | None
-    """Factor from pre-activations to features `[d_sae]`, by which latents are ranked."""
+    """Factor of the pre-activations by which latents are ranked `[d_sae]`."""
     decoder_norms: Callable[[], Tensor]
     """Norms of the decoder rows `[d_sae]`, for penalties."""
 

@@ -14,6 +14,7 @@ from saecore.errors import PluginError
 KINDS: dict[str, str] = {
     "activation": "(config, shape) -> Activation: selects Codes from pre-activations",
     "architecture": "(config, shape) -> SAE",
+    "catalogue": "(config) -> Catalogue: names and entries of published SAEs",
     "command": "() -> click command",
     "dataset": "(config, tokenizer) -> Documents or DocumentStream, or (config, seed) -> "
     "OwnActivations where it `gives` them",
@@ -32,6 +33,7 @@ KINDS: dict[str, str] = {
 MEMBERS: dict[str, tuple[str, ...]] = {
     "activation": ("select", "train_select", "scheduled"),
     "architecture": ("select", "training_step", "state_dict"),
+    "catalogue": ("names", "entries"),
     "dataset": ("fingerprint|seek|manifest",),
     "dead_latents": ("after_tokens", "losses", "acts", "after_step"),
     "evaluator": ("__call__",),

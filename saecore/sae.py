@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 import torch
@@ -19,6 +19,9 @@ from saecore.normalize import RUNTIME, Restore
 from saecore.sae_config import Shape
 from saecore.step import Batch, Scheduled, StepContext, StepOutput
 from saecore.weights import Weights
+
+if TYPE_CHECKING:
+    from saecore.releases.load import Loaded
 
 __all__ = ["SAE"]
 
@@ -53,6 +56,9 @@ class SAE(Weights):
 
     file_defaults: ClassVar[Mapping[str, Any]] = {"rescale_acts_by_decoder_norm": False}
     """What it means when a key is missing in cfg.json, where that is not the field's default."""
+    file_variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings that a prefix of the architecture's name in cfg.json stands for: of what SAELens
+    does not have, so that it refuses the file rather than read it wrongly."""
     training_state: ClassVar[tuple[str, ...]] = ()
     """Buffers that checkpoints keep and published files do not."""
     own_normalizations: ClassVar[tuple[str, ...]] = ()
@@ -87,7 +93,7 @@ class SAE(Weights):
     def encoding(self, x: Tensor) -> Encoding:
         """The encoder over `x [N, d_in]`, for an activation to choose from."""
         return Encoding(
-            x, self.W_enc, self.b_enc, self.centre, self.latent_scale(), self.decoder_norms
+            x, self.W_enc, self.b_enc, self.centre, self.ranking_scale(), self.decoder_norms
         )
 
     def select(self, x: Tensor) -> Codes:
@@ -245,16 +251,71 @@ class SAE(Weights):
     def load_from_disk(
         path: str | Path, device: str | torch.device = "cpu", dtype: str | None = None
     ) -> SAE:
-        """Read an SAE that saecore or SAELens 6 has saved.
+        """Read an SAE from a directory, or from a file of a format that keeps it in one.
+
+        What saecore and SAELens 6 have saved is read as it is; other formats are recognised by
+        their files and read by the release plugins (`saecore plugins`).
 
         Args:
-            path: the directory with cfg.json and sae_weights.safetensors.
+            path: the directory or file.
             device: where the weights go.
             dtype: precision; default: the file's.
 
         Raises:
-            ReleaseError: a file is missing, or the files contradict each other.
+            ReleaseError: a file is missing, the files contradict each other, or no format or
+                several recognise them.
         """
         from saecore.saved import read_sae
 
         return read_sae(Path(path), torch.device(device), dtype)
+
+    @staticmethod
+    def from_pretrained(
+        release: str,
+        sae_id: str = "",
+        device: str | torch.device = "cpu",
+        *,
+        dtype: str | None = "float32",
+        revision: str | None = None,
+        force_download: bool = False,
+        fold_W_dec_norm: bool = False,
+        source: str | None = None,
+    ) -> Loaded:
+        """Load a published SAE: `sae, cfg_dict, sparsity = SAE.from_pretrained(release, sae_id)`.
+
+        Args:
+            release: a release of a catalogue (`saecore releases` lists them), a repository of the
+                hub, `username/repo-name`, or a directory.
+            sae_id: the SAE's name in the release, or its path in the repository or directory.
+            device: where the weights go.
+            dtype: precision, whatever the file's is; None takes the file's.
+            revision: branch, tag or commit of the repository; the commit is recorded in the
+                metadata.
+            force_download: download again what is in the cache.
+            fold_W_dec_norm: give decoder rows norm 1; features grow by the norms.
+            source: the plugin that reads the format; default: what the catalogue says, or what
+                recognises the files.
+
+        Returns:
+            The SAE, its configuration as SAELens 6 writes it, and log10 of each latent's firing
+            frequency `[d_sae]` where it was published, else None.
+
+        Raises:
+            ReleaseError: nothing or several things are called so, files cannot be had or do not
+                fit each other, or the SAE could only be read wrongly.
+        """
+        from saecore.releases.load import load
+        from saecore.releases.names import find
+
+        place = find(release, sae_id, revision=revision, force_download=force_download)
+        return load(
+            place.files,
+            place.path,
+            facts=place.facts,
+            source=source or place.source,
+            device=device,
+            dtype=dtype,
+            fold_W_dec_norm=fold_W_dec_norm,
+        )
+
+    from_pretrained_with_cfg_and_sparsity = from_pretrained

@@ -31,6 +31,8 @@ class Shape:
     """Where the weights live."""
     hooks: int = 1
     """Number of hooks whose activations are joined in d_in (and in d_out)."""
+    allocate: bool = True
+    """Whether the parameters get memory; not where a file's tensors take their place at once."""
 
 
 class Metadata(Mapping[str, Any]):

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from saecore.config.explain import to_tables
-from saecore.errors import ReleaseError
 from saecore.files import write_json, write_tensors
 from saecore.releases import reading
 from saecore.releases.build import build_sae, weights
+from saecore.releases.load import load_directory
 from saecore.sae import SAE
 
 FORMAT = "6.54.12"
@@ -62,13 +62,11 @@ def cfg_dict(sae: SAE) -> dict[str, Any]:
 
 
 def read_sae(path: Path, device: torch.device, dtype: str | None = None) -> SAE:
-    """Read the directory of an SAE that `write_sae` or SAELens 6 wrote."""
-    if not (path / "cfg.json").exists():
-        raise ReleaseError(
-            f"{path / 'cfg.json'}: no such file; expected a directory with cfg.json and "
-            "sae_weights.safetensors"
-        )
-    cfg = reading.json_table(path / "cfg.json", f"{path / 'cfg.json'}")
-    file = path / "sae_weights.safetensors"
-    tensors = reading.safetensors(file, f"{file}")
-    return build_sae(cfg, tensors, f"{path / 'cfg.json'}", f"{file}", device, dtype)
+    """Read an SAE from disk: what `write_sae` or SAELens 6 wrote needs no plugin, all else one."""
+    config, file = path / "cfg.json", path / "sae_weights.safetensors"
+    if config.exists() and file.exists():
+        cfg = reading.json_table(config, f"{config}")
+        if "metadata" in cfg:
+            tensors = reading.safetensors(file, f"{file}")
+            return build_sae(cfg, tensors, f"{config}", f"{file}", device, dtype)
+    return load_directory(path, device=device, dtype=dtype).sae

@@ -52,8 +52,9 @@ class Weights(nn.Module):
             hooks=shape.hooks,
         )
 
+        device = shape.device if shape.allocate else "meta"
         for name, size in self.parameter_sizes(shape).items():
-            tensor = torch.zeros(size, dtype=shape.dtype, device=shape.device)
+            tensor = torch.zeros(size, dtype=shape.dtype, device=device)
             self.register_parameter(name, nn.Parameter(tensor))
         self.activation = None
 
@@ -132,6 +133,10 @@ class Weights(nn.Module):
             return self.decoder_norms().detach()
         return None
 
+    def ranking_scale(self) -> Tensor | None:
+        """Factor of pre-activations by which latents compete `[d_sae]`; None is 1 everywhere."""
+        return self.latent_scale()
+
     def weights_problem(self) -> str | None:
         """What is wrong with weights that have the right shapes, where there is a rule."""
         return None
@@ -151,7 +156,7 @@ class Weights(nn.Module):
             ConfigError: latents compete by their scale, so that others would be active.
         """
         norms = self.decoder_norms().detach().clamp(min=1e-8)
-        if self.competitive and self.latent_scale() is None:
+        if self.competitive and self.ranking_scale() is None:
             if (norms - 1).abs().max() <= 1e-4:
                 return
             raise ConfigError(

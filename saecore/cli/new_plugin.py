@@ -16,8 +16,14 @@ from saecore.files import explained
 from saecore.plugins import current_host
 
 TEMPLATES = Path(__file__).parent / "templates"
-OFFERED = ("architecture", "activation", "dataset", "logger", "evaluator")
+OFFERED = ("architecture", "activation", "dataset", "logger", "evaluator", "release")
 """Kinds that have a template: a directory of that name."""
+
+LAST = {"release": "python -m $package.sample sample\n  saecore convert sample out --to saelens"}
+"""What to type last, by kind; `TRAIN` for the others."""
+
+TRAIN = "saecore run experiment.toml"
+"""What to type last, for kinds that take part in training."""
 
 
 @click.command("new-plugin")
@@ -26,13 +32,9 @@ OFFERED = ("architecture", "activation", "dataset", "logger", "evaluator")
 def command(name: str, kind: str) -> None:
     """Write a package that adds a plugin called NAME to ./saecore-NAME.
 
-    It works as it is written: code to change, a test with the conformance kit, an experiment.
+    It works as it is written: code to change, a test with the conformance kit, an experiment (or,
+    for a release format, a sample).
     """
-    if kind == "release":
-        raise PluginError(
-            "--kind release: a plugin cannot offer releases yet, as their interface is not there; "
-            f"expected one of {', '.join(OFFERED)}"
-        )
     if kind not in OFFERED:
         why = "there is no template for this kind" if kind in KINDS else "no such kind"
         raise PluginError(
@@ -58,9 +60,10 @@ def command(name: str, kind: str) -> None:
             text = Template(source.read_text(encoding="utf-8")).substitute(words)
             target.write_text(text, encoding="utf-8")
         click.echo(f"wrote    {target}")
+    last = Template(LAST.get(kind, TRAIN)).substitute(words)
+    goal = "a converted SAE" if kind in LAST else "a trained SAE"
     click.echo(
-        f"next, up to a trained SAE:\n  cd {directory}\n  pip install -e '.[test]'\n"
-        "  pytest\n  saecore run experiment.toml"
+        f"next, up to {goal}:\n  cd {directory}\n  pip install -e '.[test]'\n  pytest\n  {last}"
     )
 
 

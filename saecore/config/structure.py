@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
@@ -94,6 +95,7 @@ def _choice(kind: str, table: Mapping[str, Any], host: Host, build: Callable[...
     return Choice(component, build(settings, component.config, host))
 
 
+@lru_cache(maxsize=4)  # making one takes longer than all else in loading a small SAE
 def _converter(host: Host) -> cattrs.Converter:
     converter = cattrs.Converter()
     register = converter.register_structure_hook_func

@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from saecore.codes import Codes
-from saecore.ops import plain
 from saecore.ops.autograd import Decode, Preactivations
+from saecore.ops.dispatch import forced, function
 
 __all__ = [
     "decode",
     "decode_prefixes",
     "differentiable",
+    "forced",
     "preactivations",
     "select_above",
     "select_batch_topk",
@@ -57,7 +58,9 @@ def select_topk(
         by: rank by value or by absolute value.
     """
     with torch.no_grad():
-        values, pattern = plain.select_topk(x, W_enc.t(), b_enc, k, centre, scale, by == "abs")
+        values, pattern = function("select_topk", x, W_enc.t())(
+            x, W_enc.t(), b_enc, k, centre, scale, by == "abs"
+        )
     return Codes(Preactivations.apply(values, pattern, x, W_enc, b_enc, centre), pattern)  # type: ignore[no-untyped-call]
 
 
@@ -75,7 +78,9 @@ def select_batch_topk(
     Arguments as for `select_topk`; `n` is at most N * d_sae.
     """
     with torch.no_grad():
-        values, pattern = plain.select_batch_topk(x, W_enc.t(), b_enc, n, centre, scale)
+        values, pattern = function("select_batch_topk", x, W_enc.t())(
+            x, W_enc.t(), b_enc, n, centre, scale
+        )
     return Codes(Preactivations.apply(values, pattern, x, W_enc, b_enc, centre), pattern)  # type: ignore[no-untyped-call]
 
 
@@ -89,7 +94,9 @@ def select_above(
 ) -> Codes:
     """Every entry with `pre > threshold` (a number or `[d_sae]`); their values are `pre`."""
     with torch.no_grad():
-        values, pattern = plain.select_above(x, W_enc.t(), b_enc, threshold, centre)
+        values, pattern = function("select_above", x, W_enc.t())(
+            x, W_enc.t(), b_enc, threshold, centre
+        )
     return Codes(Preactivations.apply(values, pattern, x, W_enc, b_enc, centre), pattern)  # type: ignore[no-untyped-call]
 
 
@@ -106,7 +113,9 @@ def select_group_max(
     Arguments as for `select_topk`; `groups` divides d_sae.
     """
     with torch.no_grad():
-        values, pattern = plain.select_group_max(x, W_enc.t(), b_enc, groups, centre)
+        values, pattern = function("select_group_max", x, W_enc.t())(
+            x, W_enc.t(), b_enc, groups, centre
+        )
     return Codes(Preactivations.apply(values, pattern, x, W_enc, b_enc, centre), pattern)  # type: ignore[no-untyped-call]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
@@ -18,6 +19,9 @@ from saecore.sae_config import DTYPES, Metadata, SAEConfig, Shape
 BASE = ("d_in", "d_sae", "d_out", "hooks", "dtype", "device", "apply_b_dec_to_input",
         "normalize_activations", "reshape_activations", "metadata", "architecture")  # fmt: skip
 """Keys that every cfg.json has."""
+
+CHUNK = 2**20
+"""Elements that are checked at a time."""
 
 
 def build_sae(
@@ -43,13 +47,18 @@ def build_sae(
     """
     _check_keys(cfg, source)
     host = current_host()
-    name = cfg["architecture"]
+    name, variant = cfg["architecture"], ""
     if name not in host.names("architecture"):
         # The activation may be part of the name: jumprelu_transcoder.
-        activation, _, rest = name.partition("_")
-        if activation in host.names("activation") and rest in host.names("architecture"):
-            name = rest
-            cfg.setdefault("activation", activation)
+        prefix, _, rest = name.partition("_")
+        if rest in host.names("architecture"):
+            if prefix in host.names("activation"):
+                name = rest
+                cfg.setdefault("activation", prefix)
+            else:
+                built = host.component("architecture", rest).builder()
+                if prefix in getattr(built, "file_variants", {}):
+                    name, variant = rest, prefix
     try:
         component = host.component("architecture", name)
     except PluginError as error:
@@ -68,6 +77,7 @@ def build_sae(
     kept = known if cls.saved_fields is None else set(cls.saved_fields)
     settings = {key: value for key, value in own.items() if key in kept and value is not None}
     settings = {**{key: one for key, one in cls.file_defaults.items() if key in known}, **settings}
+    settings |= cls.file_variants.get(variant, {})
     if "apply_b_dec_to_input" in known:
         settings["apply_b_dec_to_input"] = cfg.get("apply_b_dec_to_input", True)
     try:
@@ -84,7 +94,8 @@ def build_sae(
     d_out = int(tensors["W_dec"].shape[1]) if "W_dec" in tensors else cfg["d_in"]
     hooks = int(cfg.get("hooks", 1))
     try:
-        sae = cls(method, Shape(cfg["d_in"], d_out, cfg["d_sae"], precision, device, hooks))
+        shape = Shape(cfg["d_in"], d_out, cfg["d_sae"], precision, device, hooks, allocate=False)
+        sae = cls(method, shape)
     except ConfigError as error:
         raise ReleaseError(f"{source}: {error.problems[0]}") from None
     sae.cfg = attrs.evolve(
@@ -94,15 +105,13 @@ def build_sae(
         metadata=Metadata(cfg.get("metadata") or {}),
     )
     _check(sae.cfg, source, (*RUNTIME, *cls.own_normalizations))
-    _load(sae, tensors, file)
+    _load(sae, tensors, file, device)
     return sae.eval()
 
 
 def _check_keys(cfg: dict[str, Any], source: str) -> None:
     if not isinstance(cfg.get("architecture"), str):
-        raise ReleaseError(
-            f"{source}: architecture: missing; files from before SAELens 6 cannot be read yet"
-        )
+        raise ReleaseError(f"{source}: architecture: missing")
     for key in ("d_in", "d_sae", *(one for one in ("d_out", "hooks") if one in cfg)):
         if not isinstance(cfg.get(key), int) or isinstance(cfg[key], bool) or cfg[key] < 1:
             raise ReleaseError(
@@ -134,16 +143,26 @@ def _check_sizes(
 ) -> None:
     """Refuse tensors that cannot belong to `cfg` before anything is allocated for them."""
     sizes = {cfg["d_in"], cfg["d_sae"], cfg.get("d_out", cfg["d_in"]), *own_sizes}
-    sizes.add(cfg["d_in"] // cfg.get("hooks", 1))  # of one hook
+    one_hook = cfg["d_in"] // cfg.get("hooks", 1)
+    sizes.add(one_hook)
     for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ReleaseError(
+                f"{file}: {name}: expected floating-point numbers, got {tensor.dtype}"
+            )
         if not set(tensor.shape) <= sizes:
             raise ReleaseError(
                 f"{file}: {name} is {list(tensor.shape)}, which does not fit d_in = {cfg['d_in']} "
                 f"and d_sae = {cfg['d_sae']} of cfg.json"
             )
+    found = {size for one in tensors.values() for size in one.shape}
+    for key, size in (("d_in", one_hook), ("d_sae", cfg["d_sae"])):
+        if not found & {cfg[key], size}:
+            raise ReleaseError(f"{file}: no tensor has the size {key} = {cfg[key]} of cfg.json")
 
 
-def _load(sae: SAE, tensors: dict[str, Tensor], file: str) -> None:
+def _load(sae: SAE, tensors: dict[str, Tensor], file: str, device: torch.device) -> None:
+    """Check the tensors and let them take the place of the parameters, copied only where needed."""
     expected = {name: list(one.shape) for name, one in weights(sae).items()}
     for name, shape in expected.items():
         if name not in tensors:
@@ -152,22 +171,43 @@ def _load(sae: SAE, tensors: dict[str, Tensor], file: str) -> None:
             raise ReleaseError(
                 f"{file}: {name}: expected shape {shape}, got {list(tensors[name].shape)}"
             )
-        if not bool(torch.isfinite(tensors[name]).all()):
+        if not finite(tensors[name]):
             raise ReleaseError(f"{file}: {name} has values that are not finite")
     surplus = sorted(set(tensors) - set(expected))
     if surplus:
         raise ReleaseError(f"{file}: unexpected tensor {surplus[0]!r} for {sae.cfg.architecture}")
-    state = {
-        name: tensors["W_enc"].t() if name == "encoder" else tensors[_file_name(name)]
-        for name in sae.state_dict()
-        if name not in sae.training_state
-    }
-    if "encoder" in state and not torch.equal(state["encoder"], state["W_dec"]):
+    own = {name: one for name, one in sae.state_dict().items() if name not in sae.training_state}
+    tied = "encoder" in own and sae.encoder is sae.W_dec
+    if tied and not torch.equal(tensors["W_enc"].t(), tensors["W_dec"]):
         sae.untie()
+        tied = False
+    taken: set[int] = set()
+    state = {}
+    for name, parameter in own.items():
+        tensor = tensors["W_enc"].t() if name == "encoder" else tensors[_file_name(name)]
+        tensor = tensor.to(device, parameter.dtype, memory_format=torch.contiguous_format)
+        tensor = tensor.contiguous()  # the encoder is copied, all else stays where it was mapped
+        # Weights that are folded must not change others of the same memory.
+        state[name] = tensor.clone() if tensor.data_ptr() in taken else tensor
+        taken.add(state[name].data_ptr())
     # Not strict: every tensor has been checked, and the state of training is not in files.
-    sae.load_state_dict(state, strict=False)
+    sae.load_state_dict(state, strict=False, assign=True)
+    if tied:
+        sae.encoder = sae.W_dec
     if problem := sae.weights_problem():
         raise ReleaseError(f"{file}: {problem}")
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether all values are finite: a sum is not if one of them is not, and costs one reading."""
+    if not tensor.is_floating_point():
+        return True
+    transposed = tensor.dim() == 2 and tensor.t().is_contiguous()
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    for part in (tensor.t() if transposed else tensor).reshape(-1).split(CHUNK):
+        if not math.isfinite(part.sum(dtype=wide)) and not bool(torch.isfinite(part).all()):
+            return False
+    return True
 
 
 def weights(sae: SAE) -> dict[str, Tensor]:

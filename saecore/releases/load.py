@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from saecore.errors import ReleaseError
+from saecore.errors import ReleaseError, nearest
 from saecore.plugins import current_host
 from saecore.releases.source import Draft, Facts, ReleaseSource
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
     from saecore.releases.repository import Repository
     from saecore.sae import SAE
+
+
+STUMBLES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a reader may raise over a file of strange content: then it is not of this format."""
+
+UNPACK = "write: sae, cfg_dict, sparsity = SAE.from_pretrained(…)"
 
 
 class Loaded(NamedTuple):
@@ -30,7 +36,14 @@ class Loaded(NamedTuple):
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(
             f"from_pretrained gives three things, and this is all of them, which have no {name!r}; "
-            "write: sae, cfg_dict, sparsity = SAE.from_pretrained(…)"
+            f"{UNPACK}"
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse, for it is not the SAE."""
+        raise TypeError(
+            "from_pretrained gives three things, and this is all of them, which cannot be called; "
+            f"{UNPACK}"
         )
 
 
@@ -51,11 +64,13 @@ def source_of(files: Repository, path: str, name: str | None = None) -> tuple[st
     if name is not None:
         return name, built[name]
     found = [one for one, source in built.items() if source.recognise(files, path)]
-    where = f"{files.name}/{path}".rstrip("/")
+    where = _label(files, path)
     if not found:
+        there = sorted({one for source in built.values() for one in source.list(files)})
+        listed = ", ".join(there[:8]) + (", …" if len(there) > 8 else "")
+        has = f"; {files.name} has: {listed}{nearest(path, there)}" if listed else ""
         raise ReleaseError(
-            f"{where}: no known format (looked for: {', '.join(sorted(built))}); "
-            "name one with source="
+            f"{where}: no known format (looked for: {', '.join(sorted(built))}){has}"
         )
     if len(found) > 1:
         raise ReleaseError(
@@ -94,11 +109,27 @@ def load(
     """
     import warnings
 
-    _, format_ = source_of(files, path, source)
-    draft = format_.load(files, path, facts or Facts())
+    facts, path = facts or Facts(), path or "."
+    name, format_ = source_of(files, path, source)
+    label = _label(files, path)
+    try:
+        draft = format_.load(files, path, facts).knowing(facts)
+        if files.commit is not None:
+            came = {"format": name, "repository": files.name, "commit": files.commit, "path": path}
+            named = {"release": facts.release, "sae_id": facts.sae_id} if facts.release else {}
+            draft.cfg["metadata"]["source"] = {**named, **came}
+        loaded = finish(draft, label, device, dtype, fold_W_dec_norm)
+    except STUMBLES as error:
+        raise ReleaseError(
+            f"{label}: cannot be read as {name}: {type(error).__name__}: {error}"
+        ) from error
     for line in draft.warnings:
         warnings.warn(line, stacklevel=3)
-    return finish(draft, f"{files.name}/{path}".rstrip("/"), device, dtype, fold_W_dec_norm)
+    return loaded
+
+
+def _label(files: Repository, path: str) -> str:
+    return files.name if path == "." else f"{files.name}/{path}"
 
 
 def finish(
@@ -118,11 +149,20 @@ def finish(
         sae.scale_input(draft.input_scale)
     if fold_W_dec_norm:
         sae.fold_W_dec_norm()
-    return Loaded(sae, draft.cfg, draft.sparsity)
+    built = {"dtype": sae.cfg.dtype, "device": sae.cfg.device}
+    return Loaded(sae, {**draft.cfg, **built}, draft.sparsity)
 
 
 def load_directory(path: str | Path, **options: Any) -> Loaded:
-    """Read an SAE from a directory, whatever its format; options as for `load`."""
+    """Read an SAE from a directory, or from a file of a format that keeps it in one.
+
+    Args:
+        path: the directory or file.
+        options: as for `load`.
+    """
     from saecore.releases.repository import Directory
 
-    return load(Directory(path), "", **options)
+    path = Path(path)
+    if path.is_file():
+        return load(Directory(path.parent), path.name, **options)
+    return load(Directory(path), ".", **options)

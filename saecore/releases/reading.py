@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ MAX_TENSORS = 2**37
 
 MAX_RATIO = 200
 """Largest ratio of an archive's content to its size; weights hardly compress."""
+
+MAX_DEPTH = 8
+"""Deepest nesting of containers in a file of weights."""
 
 
 def json_table(path: Path, label: str) -> dict[str, Any]:
@@ -52,6 +57,8 @@ def yaml_table(path: Path, label: str) -> dict[str, Any]:
 def safetensors(path: Path, label: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, mapped into memory rather than read.
 
+    The library refuses a header whose shapes do not add up to the size of the file.
+
     Raises:
         ReleaseError: not a safetensors file.
     """
@@ -67,50 +74,116 @@ def safetensors(path: Path, label: str) -> dict[str, Tensor]:
     return tensors
 
 
+def tensor_names(path: Path, label: str) -> frozenset[str]:
+    """Names of the tensors in a safetensors file, from its header alone.
+
+    Raises:
+        ReleaseError: not a safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return frozenset(file.keys())
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ReleaseError(f"{label}: not a safetensors file: {error}") from None
+
+
 def npz(path: Path, label: str) -> dict[str, Tensor]:
     """The arrays of an .npz file, without pickle.
 
     Raises:
-        ReleaseError: not such a file, objects in it, or larger than it may be when unpacked.
+        ReleaseError: not such a file, objects in it, or an array that is not as large as its
+            header says.
     """
     import numpy
     import torch
 
     try:
         with zipfile.ZipFile(path) as archive:
-            size = sum(one.file_size for one in archive.infolist())
-        if size > min(MAX_TENSORS, MAX_RATIO * max(path.stat().st_size, 1)):
-            raise ReleaseError(
-                f"{label}: {size:_} bytes when unpacked, of {path.stat().st_size:_}; refused"
-            )
+            members = _members(archive, path, label)
+            for member in members:
+                _check_array(archive, member, label)
         with numpy.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (zipfile.BadZipFile, OSError, ValueError, TypeError, EOFError) as error:
-        raise ReleaseError(f"{label}: not an .npz file of plain arrays: {error}") from None
+    except ReleaseError:
+        raise
+    except Exception as error:  # zip, zlib and numpy raise many kinds
+        raise ReleaseError(f"{label}: not an .npz file of plain arrays: {_line(error)}") from None
 
 
 def torch_file(path: Path, label: str) -> Any:
     """What torch.save wrote: tensors, containers, numbers and strings; nothing is executed.
 
     Raises:
-        ReleaseError: not such a file, or one that holds other objects.
+        ReleaseError: not such a file, one that holds other objects, or a tensor that is larger
+            than its data.
     """
     import torch
 
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                size = sum(one.file_size for one in archive.infolist())
-            if size > min(MAX_TENSORS, MAX_RATIO * max(path.stat().st_size, 1)):
-                raise ReleaseError(f"{label}: {size:_} bytes when unpacked; refused")
-        return torch.load(path, map_location="cpu", weights_only=True)
+                _members(archive, path, label)
+        value = torch.load(path, map_location="cpu", weights_only=True)
     except ReleaseError:
         raise
     except Exception as error:  # the unpickler raises many kinds
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ReleaseError(
-            f"{label}: cannot be read as a file of tensors (weights only): {line}"
+            f"{label}: cannot be read as a file of tensors (weights only): {_line(error)}"
         ) from None
+    for tensor in _tensors(value, label):
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise ReleaseError(f"{label}: has a tensor that is not an ordinary dense one")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ReleaseError(
+                f"{label}: has a tensor of shape {list(tensor.shape)} with less data than that"
+            )
+    return value
+
+
+def _members(archive: zipfile.ZipFile, path: Path, label: str) -> list[zipfile.ZipInfo]:
+    """The files of an archive, if it is not larger than it may be when unpacked."""
+    members = archive.infolist()
+    size, packed = sum(one.file_size for one in members), path.stat().st_size
+    if size > min(MAX_TENSORS, MAX_RATIO * max(packed, 1)):
+        raise ReleaseError(f"{label}: {size:_} bytes when unpacked, of {packed:_}; refused")
+    return members
+
+
+def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, label: str) -> None:
+    """Refuse an array whose header promises more than there is, before numpy makes room for it."""
+    from numpy.lib import format as npy
+
+    with archive.open(member) as file:
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(file)
+        size = file.tell() + math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or size != member.file_size:
+        raise ReleaseError(
+            f"{label}: {member.filename}: {dtype} {list(shape)} does not fit its "
+            f"{member.file_size:_} bytes"
+        )
+
+
+def _tensors(value: Any, label: str, depth: int = 0) -> Iterator[Tensor]:
+    """All tensors in nested containers."""
+    import torch
+
+    if depth > MAX_DEPTH:
+        raise ReleaseError(f"{label}: nested too deeply; not a file of weights")
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple, set)):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(one, label, depth + 1)
+
+
+def _line(error: Exception) -> str:
+    """The first line of a message."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _text(path: Path, label: str) -> str:

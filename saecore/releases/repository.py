@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MAX_PART = 255
+"""Longest part of a path; some published names have more than a hundred characters."""
+
+
 class Repository(ABC):
     """Read-only files with names like `layer_3/params.npz`; every reader checks what it reads."""
 
     name: str
     """`username/repo-name`, or the directory: what messages call it."""
+
+    @property
+    def commit(self) -> str | None:
+        """Which state of the repository it is, where it has states."""
+        return None
 
     @cached_property
     def files(self) -> tuple[str, ...]:
@@ -28,7 +38,7 @@ class Repository(ABC):
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name."""
-        return posixpath.normpath(name) in self.files
+        return plain(name) in self.files
 
     def path(self, name: str) -> Path:
         """Where a file is on this machine; it is downloaded first where it must be.
@@ -36,8 +46,8 @@ class Repository(ABC):
         Raises:
             ReleaseError: there is no such file, or it cannot be had.
         """
-        name = posixpath.normpath(name)
-        if name.startswith(("/", "../")) or "\\" in name or "\0" in name:
+        name = plain(name)
+        if not inside(name):
             raise ReleaseError(f"{self.name}: {name!r} is not the name of a file in a repository")
         return self._fetch(name)
 
@@ -56,6 +66,10 @@ class Repository(ABC):
     def safetensors(self, name: str) -> dict[str, Tensor]:
         """Tensors of a safetensors file; see `reading.safetensors`."""
         return reading.safetensors(self.path(name), self._label(name))
+
+    def tensor_names(self, name: str) -> frozenset[str]:
+        """Names of the tensors in a safetensors file; see `reading.tensor_names`."""
+        return reading.tensor_names(self.path(name), self._label(name))
 
     def npz(self, name: str) -> dict[str, Tensor]:
         """Arrays of an .npz file; see `reading.npz`."""
@@ -77,14 +91,37 @@ class Repository(ABC):
         """A file's path on this machine."""
 
 
+def plain(name: str) -> str:
+    """A name as `files` has it; what is at the repository's root may begin with a slash."""
+    return posixpath.normpath(name.removeprefix("/"))
+
+
+def inside(name: str) -> bool:
+    """Whether a normalized name stays inside a repository, whatever the system takes it for."""
+    return (
+        re.match(r"/|\.\.(/|$)|[A-Za-z]:[/\\]|~", name) is None
+        and re.search(r"[\\\x00-\x1f\x7f]", name) is None
+        and max(map(len, name.split("/"))) <= MAX_PART
+    )
+
+
 class Directory(Repository):
-    """The files below a directory of this machine."""
+    """The files below a directory of this machine.
+
+    A link that leaves the directory is refused, because a directory may have been unpacked from
+    somewhere; but for links into `blobs`, as the hub's cache has them.
+    """
 
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root)
         self.name = str(root)
         if not self._root.is_dir():
             raise ReleaseError(f"{root}: no such directory")
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        name = plain(name)
+        return inside(name) and (self._root / name).is_file()
 
     def _list(self) -> list[str]:
         return [one.relative_to(self._root).as_posix()
@@ -94,4 +131,9 @@ class Directory(Repository):
         path = self._root / name
         if not path.is_file():
             raise self.missing(name)
+        target = path.resolve()
+        if not target.is_relative_to(self._root.resolve()) and target.parent.name != "blobs":
+            raise ReleaseError(
+                f"{path}: is a link that leaves the directory; give the directory it leads to"
+            )
         return path

@@ -54,12 +54,35 @@ class Draft:
     warnings: Sequence[str] = ()
     """What the user should know of this SAE: one line each."""
 
+    def knowing(self, facts: Facts) -> Draft:
+        """With what a catalogue knows beside the files: figures, names, corrections.
+
+        Model and hook of the catalogue are taken where the files name none.
+        """
+        corrections = {key: one for key, one in facts.overrides.items() if key in CORRECTED}
+        named = {
+            "l0": facts.l0,
+            "variance_explained": facts.variance_explained,
+            "neuronpedia_id": facts.neuronpedia,
+            **{key: one for key, one in facts.overrides.items() if key not in CORRECTED},
+        }
+        own = dict(self.cfg.get("metadata") or {})
+        for key, known in (("model_name", facts.model), ("hook_name", facts.hook)):
+            if own.get(key) is None and known is not None:
+                own[key] = known
+        own |= {key: one for key, one in named.items() if one is not None}
+        return attrs.evolve(self, cfg={**self.cfg, **corrections, "metadata": own})
+
+
+CORRECTED = ("normalize_activations", "apply_b_dec_to_input", "reshape_activations")
+"""Keys of the configuration itself that a catalogue may correct; others are of the metadata."""
+
 
 class ReleaseSource(Protocol):
     """One format of published SAEs.
 
     Sizes come from tensors, never from names. A source that can also write its format has a
-    method `write(sae, directory)`, which raises ReleaseError where the format cannot express
+    method `write` (`ReleaseWriter`), which raises ReleaseError where the format cannot express
     the SAE exactly.
     """
 
@@ -80,8 +103,13 @@ class ReleaseSource(Protocol):
 class ReleaseWriter(Protocol):
     """A source that can also write its format."""
 
-    def write(self, sae: SAE, directory: Path) -> None:
-        """Write an SAE.
+    def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
+        """Write an SAE, so that `list` and `load` find the same function in `directory`.
+
+        Args:
+            sae: it stays as it is.
+            directory: an empty one, or one that is not there.
+            sparsity: log10 of each latent's firing frequency `[d_sae]`, for formats that keep it.
 
         Raises:
             ReleaseError: the format cannot express this SAE exactly.

@@ -17,6 +17,7 @@ from saecore.testing.activation import check_activation
 from saecore.testing.architecture import check_architecture
 from saecore.testing.component import Nonconformance, check_component
 from saecore.testing.data import check_dataset
+from saecore.testing.release import check_release
 from saecore.testing.reporting import check_evaluator, check_logger
 from saecore.testing.strategies import check_dead_latents, check_normalizer
 from saecore.testing.training import check_optimizer, check_schedule
@@ -33,6 +34,7 @@ __all__ = [
     "check_logger",
     "check_normalizer",
     "check_optimizer",
+    "check_release",
     "check_schedule",
 ]
 
@@ -45,6 +47,7 @@ CHECKS = {
     "logger": check_logger,
     "normalizer": check_normalizer,
     "optimizer": check_optimizer,
+    "release": check_release,
     "schedule": check_schedule,
 }
 """The check of each kind; `check_component(kind, name)` is what all kinds have in common."""

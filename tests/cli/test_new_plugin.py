@@ -38,7 +38,7 @@ def new_plugin(*arguments):
         (["here", "--kind", "logger"], "saecore-here: is there already"),
         (["mine", "--kind", "loger"], '--kind loger: no such kind; did you mean "logger"?'),
         (["mine", "--kind", "schedule"], "--kind schedule: there is no template for this kind"),
-        (["mine", "--kind", "release"], "--kind release: a plugin cannot offer releases yet"),
+        (["topk", "--kind", "model"], "--kind model: there is no template for this kind"),
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path, arguments, message):
@@ -62,15 +62,15 @@ def test_a_package_that_is_installed_is_not_shadowed(tmp_path, monkeypatch):
 def test_a_refusal_on_the_command_line(capsys):
     """Exit code 2 and one line, as everywhere."""
     with pytest.raises(SystemExit) as caught:
-        main(["new-plugin", "mine", "--kind", "release"])
+        main(["new-plugin", "mine", "--kind", "monitor"])
     assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("error: --kind release: ")
+    assert capsys.readouterr().err.startswith("error: --kind monitor: ")
 
 
 def test_help_names_the_kinds():
     """The help lists what there are templates for, and nothing else."""
     text = " ".join(new_plugin("--help").output.split())
-    assert "One of architecture, activation, dataset, logger, evaluator." in text
+    assert "One of architecture, activation, dataset, logger, evaluator, release." in text
 
 
 @pytest.mark.parametrize("kind", OFFERED)
@@ -94,9 +94,13 @@ def test_nothing_is_left_unfilled(tmp_path, kind):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     assert project["name"] == "saecore-two-words"
     assert project["entry-points"]["saecore"] == {f"{kind}.two_words": "saecore_two_words"}
+    last = "saecore run experiment.toml"
+    if kind == "release":
+        last = (
+            "python -m saecore_two_words.sample sample\n  saecore convert sample out --to saelens"
+        )
     assert result.output.endswith(
-        "  cd saecore-two-words\n  pip install -e '.[test]'\n  pytest\n"
-        "  saecore run experiment.toml\n"
+        f"  cd saecore-two-words\n  pip install -e '.[test]'\n  pytest\n  {last}\n"
     )
 
 
@@ -108,7 +112,7 @@ def environment(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", OFFERED)
+@pytest.mark.parametrize("kind", [one for one in OFFERED if one != "release"])
 def test_from_nothing_to_a_trained_sae(environment, tmp_path, kind):
     """The commands that are printed work: installed, its own test passes, an SAE is trained with
     it, here on fewer tokens than the file says.
@@ -132,3 +136,20 @@ def test_from_nothing_to_a_trained_sae(environment, tmp_path, kind):
     if kind == "evaluator":
         figures = json.loads((run / "evaluation.json").read_text())["figures"]
         assert 0 < figures[name]["largest_feature_share"]["value"] <= 1
+
+
+@pytest.mark.slow
+def test_from_nothing_to_a_format(environment, tmp_path):
+    """The commands that are printed for a format work: its own test passes, its sample converts to
+    another format, and back.
+    """
+    printed = environment.run("saecore new-plugin my_format --kind release", tmp_path).stdout
+    lines = [one.strip() for one in printed.partition("up to a converted SAE:")[2].split("\n")]
+    printed = environment.run(" && ".join(one for one in lines if one), tmp_path).stdout
+    assert "1 passed" in printed
+    root = tmp_path / "saecore-my-format"
+    assert json.loads((root / "out" / "cfg.json").read_text())["architecture"] == "standard"
+    environment.run("saecore convert out back --to my_format", root)
+    assert sorted(one.name for one in (root / "back").iterdir()) == [
+        "my_format.json", "my_format.safetensors"
+    ]  # fmt: skip

@@ -9,7 +9,7 @@ import attrs
 
 from saecore.components import Component
 from saecore.config.architecture import ArchitectureConfig
-from saecore.config.validators import above, at_least
+from saecore.config.validators import above, at_least, between
 from saecore.hookspecs import hookimpl
 
 
@@ -19,7 +19,7 @@ class TemporalConfig(ArchitectureConfig):
 
     n_heads: int = attrs.field(default=8, validator=at_least(1))
     """Heads of each attention layer."""
-    n_attn_layers: int = attrs.field(default=1, validator=at_least(1))
+    n_attn_layers: int = attrs.field(default=1, validator=between(1, 1000))
     """Attention layers, each of which predicts from what the one before has left."""
     bottleneck_factor: int = attrs.field(default=64, validator=at_least(1))
     """Keys and queries have size d_sae / bottleneck_factor."""

@@ -16,6 +16,18 @@ from saecore_plugins.activations.topk import TopKConfig as ActivationTopKConfig
 class TopKConfig(ActivationTopKConfig, RescaledConfig):
     """Settings of a TopK SAE."""
 
+    rank_by_decoder_norm: bool = attrs.field(default=False, kw_only=True)
+    """Rank as with rescale_acts_by_decoder_norm, but report the pre-activations themselves."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Report two answers to one question."""
+        if self.rank_by_decoder_norm and self.rescale_acts_by_decoder_norm:
+            yield (
+                "rank_by_decoder_norm",
+                "expected rescale_acts_by_decoder_norm = false beside it, which ranks so too and "
+                "reports what it ranks",
+            )
+
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:

@@ -1,0 +1,1 @@
+"""Catalogues of published SAEs, one a package."""

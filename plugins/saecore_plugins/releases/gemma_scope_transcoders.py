@@ -1,0 +1,112 @@
+"""Gemma Scope transcoders: from the input of an MLP of Gemma 2 to its output, with JumpReLU.
+
+`{path}/params.npz` in a repository named `gemma-scope-<model>-<pt|it>-transcoders` holds W_enc
+`[d_in, d_sae]`, W_dec `[d_sae, d_out]`, b_enc, b_dec and threshold in float32, under these names or
+others that were in use (`wenc`, `w_e`, …), large or small. They read ln2.hook_normalized, which is
+before the norm's own weight, and nothing is subtracted from it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from saecore.components import Component
+from saecore.errors import ReleaseError
+from saecore.hookspecs import hookimpl
+from saecore.releases.repository import Repository
+from saecore.releases.source import Draft, Facts
+from saecore.releases.tensors import Tensors, same_size
+
+NAME = re.compile(r"gemma-scope-(\d+b)-(pt|it)-transcoders\b")
+"""Names of repositories: model, pretrained or instruction-tuned."""
+
+OTHERS = re.compile(r"gemma-scope-[\w-]+-(res|mlp|att)\b")
+"""Names of repositories with the same files that hold no transcoders."""
+
+NAMES = {
+    "w_enc": "W_enc", "wenc": "W_enc", "w_e": "W_enc",
+    "w_dec": "W_dec", "wdec": "W_dec", "w_d": "W_dec",
+    "b_enc": "b_enc", "benc": "b_enc", "b_e": "b_enc",
+    "b_dec": "b_dec", "bdec": "b_dec", "b_d": "b_dec",
+}  # fmt: skip
+"""Names of arrays in small letters, and ours."""
+
+
+@attrs.frozen
+class GemmaScopeTranscodersConfig:
+    """This format has no settings."""
+
+
+class GemmaScopeTranscoders:
+    """Reads transcoders of google/gemma-scope-*-transcoders."""
+
+    def __init__(self, config: GemmaScopeTranscodersConfig) -> None:
+        self.config = config
+
+    def recognise(self, files: Repository, path: str) -> bool:
+        """Whether `path` has params.npz in a repository whose name does not say SAEs."""
+        return files.has(f"{path}/params.npz") and OTHERS.search(files.name) is None
+
+    def list(self, files: Repository) -> Sequence[str]:
+        """Every folder with a params.npz."""
+        end = "params.npz"
+        folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
+        return [one for one in folders if self.recognise(files, one)]
+
+    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+        """Read params.npz."""
+        file = f"{path}/params.npz"
+        found = {name.lower(): one for name, one in files.npz(file).items()}
+        arrays = {NAMES.get(name, name): one for name, one in found.items()}
+        tensors = Tensors(arrays, f"{files.name}/{file}")
+        weights = {name: tensors.take(name, 2) for name in ("W_enc", "W_dec")}
+        weights |= {name: tensors.take(name, 1) for name in ("b_enc", "b_dec", "threshold")}
+        tensors.end()
+        d_in, d_out = weights["W_enc"].shape[0], weights["W_dec"].shape[1]
+        same_size(tensors.label, "W_dec", d_out, "W_enc's d_in", d_in)
+        place = f"{files.name}/{path}"
+        name = NAME.search(place)
+        inside = place[name.end() :] if name is not None else path
+        layer, l0 = re.search(r"\blayer_(\d+)", inside), re.search(r"\baverage_l0_(\d+)", inside)
+        if layer is None:
+            raise ReleaseError(f"{place}: expected layer_<n> in the path, which says what it reads")
+        metadata = {
+            "model_name": name and f"gemma-2-{name[1]}{'-it' if name[2] == 'it' else ''}",
+            "hook_name": f"blocks.{layer[1]}.ln2.hook_normalized",
+            "hook_name_out": f"blocks.{layer[1]}.hook_mlp_out",
+            "hook_head_index": None,
+            "hook_head_index_out": None,
+            "prepend_bos": True,
+            "dataset_path": "monology/pile-uncopyrighted",
+            "context_size": 1024,
+            **({"l0": int(l0[1])} if l0 is not None else {}),
+        }
+        cfg = {
+            "architecture": "jumprelu_transcoder",
+            "d_in": d_in,
+            "d_out": d_out,
+            "d_sae": weights["W_enc"].shape[1],
+            "dtype": "float32",
+            "device": "cpu",
+            "apply_b_dec_to_input": False,
+            "normalize_activations": "none",
+            "reshape_activations": "none",
+            "metadata": metadata,
+        }
+        return Draft(cfg, weights)
+
+
+@hookimpl
+def saecore_components() -> Iterable[Component]:
+    """Offer the format."""
+    yield Component(
+        kind="release",
+        name="gemma_scope_transcoders",
+        config=GemmaScopeTranscodersConfig,
+        build=GemmaScopeTranscoders,
+        summary="Gemma Scope: JumpReLU transcoders of Gemma 2's MLPs (params.npz)",
+    )

@@ -1,0 +1,264 @@
+"""Language-Model-SAEs (OpenMOSS, Llamascopium): SAEs and transcoders with ReLU, JumpReLU or TopK.
+
+`{path}/config.json` and weights beside it: sae_weights.safetensors, sae_weights.pt (`{"sae": …}`),
+or pruned or final ones in checkpoints/. They hold W_E `[d, d_sae]`, b_E, W_D `[d_sae, d]`, b_D
+unless use_decoder_bias is false, activation_function.log_jumprelu_threshold, and for each hook
+dataset_average_activation_norm.<hook>, which means something with norm_activation "dataset-wise"
+only.
+
+Activations are scaled by s = sqrt(d) / that norm ("dataset-wise", s_in and s_out of the two hooks,
+folded into the weights here), by sqrt(d) / ‖x‖ ("token-wise") or not at all ("inference"). Nothing
+is subtracted from the input. With n the norm of the decoder row as it is stored if
+sparsity_include_decoder_norm, else 1, features are act(n · pre) / n: thresholds become θ / n, and
+TopK ranks by n · pre and reports pre. Two hooks make a transcoder.
+
+What no architecture of ours says is refused with its key: use_glu_encoder, act_fn "batchtopk" (its
+features depend on the batch), norm_activation "batch-wise", other values of sae_type, .dcp files.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from saecore.components import Component
+from saecore.errors import ReleaseError
+from saecore.hookspecs import hookimpl
+from saecore.releases.repository import Repository
+from saecore.releases.source import Draft, Facts
+from saecore.releases.tensors import Tensors, required, same_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from saecore.sae import SAE
+
+FILES = tuple(
+    f"{one}.{kind}"
+    for one in ("sae_weights", "checkpoints/pruned", "checkpoints/final")
+    for kind in ("safetensors", "pt")
+)
+"""Names of weights, those that count first."""
+
+KEYS = {"sae_type", "d_model", "expansion_factor", "act_fn", "hook_point_in", "hook_point_out"}
+"""Settings by which a config.json is known for one of this format."""
+
+NORM = "dataset_average_activation_norm."
+"""Names of the tensors that hold mean norms of activations, before the hook."""
+
+TINY = 2.0**-126
+"""The smallest threshold that has a logarithm in float32 arithmetic."""
+
+THRESHOLD = "activation_function.log_jumprelu_threshold"
+"""The tensor of the thresholds' logarithms."""
+
+
+@attrs.frozen
+class LlamascopiumConfig:
+    """This format has no settings."""
+
+
+class Llamascopium:
+    """Reads what OpenMOSS/Language-Model-SAEs writes."""
+
+    def __init__(self, config: LlamascopiumConfig) -> None:
+        self.config = config
+
+    def recognise(self, files: Repository, path: str) -> bool:
+        """Whether `path` has such a config.json, and weights with other names than R1 Distill's."""
+        if not files.has(f"{path}/config.json") or not (found := _weights(files, path)):
+            return False
+        if not files.json(f"{path}/config.json").keys() >= KEYS:
+            return False
+        return found.endswith(".pt") or "W_E" in files.tensor_names(found)
+
+    def list(self, files: Repository) -> Sequence[str]:
+        """Every folder with a config.json and weights, if the first is of this format."""
+        end = "config.json"
+        folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
+        found = [one for one in folders if _weights(files, one)]
+        return found if found and self.recognise(files, found[0]) else []
+
+    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+        """Read configuration and weights."""
+        table, where = files.json(f"{path}/config.json"), f"{files.name}/{path}/config.json"
+        _refuse(table, where)
+        file = _weights(files, path)
+        if not file:
+            raise ReleaseError(f"{files.name}/{path}: no weights (looked for {', '.join(FILES)})")
+        label = f"{files.name}/{file}"
+        content = files.torch(file) if file.endswith(".pt") else files.safetensors(file)
+        if file.endswith(".pt") and isinstance(content, dict):
+            content = content.get("sae", content)
+        tensors = Tensors(content, label)
+        hook, out = (required(table, f"hook_point_{one}", str, where) for one in ("in", "out"))
+        W_enc, W_dec = (tensors.take(one, 2).float() for one in ("W_E", "W_D"))
+        d_in, d_sae = W_enc.shape
+        d_model = required(table, "d_model", int, where)
+        told = int(d_model * required(table, "expansion_factor", float, where))
+        same_size(label, "W_D", W_dec.shape[0], "W_E's d_sae", d_sae)
+        same_size(label, "W_E", d_in, "d_model", d_model)
+        same_size(label, "W_E", d_sae, "d_model · expansion_factor", told)
+        s_in = s_out = 1.0
+        scaling, transcoder = table["norm_activation"], out != hook
+        if scaling == "dataset-wise":
+            s_in = _scale(tensors, hook, d_in)
+            s_out = _scale(tensors, out, W_dec.shape[1]) if transcoder else s_in
+        elif scaling == "token-wise" and transcoder:
+            raise ReleaseError(f'{where}: norm_activation: "token-wise" transcoders are not read')
+        tensors.drop(one for one in tensors.names if one.startswith(NORM))
+        norms = W_dec.norm(dim=1) if table["sparsity_include_decoder_norm"] else None
+        weights = {
+            "W_enc": W_enc * s_in,
+            "W_dec": W_dec / s_out,
+            "b_enc": tensors.take("b_E", 1).float(),
+            "b_dec": W_dec.new_zeros(W_dec.shape[1]),
+        }
+        if required(table, "use_decoder_bias", bool, where):
+            weights["b_dec"] = tensors.take("b_D", 1).float() / s_out
+        if table["act_fn"] == "jumprelu":
+            theta = tensors.take(THRESHOLD, 1).float().exp()
+            same_size(label, THRESHOLD, len(theta), "W_E's d_sae", d_sae)
+            weights["threshold"] = theta if norms is None else theta / norms
+        tensors.end(f"act_fn is {table['act_fn']!r}")
+        metadata: dict[str, Any] = {
+            "model_name": facts.model,
+            "hook_name": hook,
+            "hook_name_out": out if transcoder else None,
+        }
+        cfg = {
+            **_method(table, norms is not None, transcoder, where),
+            "d_in": d_in,
+            "d_sae": d_sae,
+            "dtype": "float32",
+            "device": "cpu",
+            "apply_b_dec_to_input": False,
+            "normalize_activations": "constant_norm_rescale" if scaling == "token-wise" else "none",
+            "reshape_activations": "none",
+            "metadata": metadata,
+            **({"d_out": W_dec.shape[1]} if transcoder else {}),
+        }
+        return Draft(cfg, weights)
+
+    def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
+        """Write config.json and sae_weights.safetensors.
+
+        Raises:
+            ReleaseError: that library does not compute this SAE.
+        """
+        from saecore.files import write_json, write_tensors
+        from saecore.releases.build import weights
+        from saecore.releases.writing import Expressible, centred, published
+
+        sae = published(sae)
+        can = Expressible("llamascopium", sae)
+        name = can.architecture("standard", "jumprelu", "topk", "ranked_topk", "transcoder",
+                                "jumprelu_transcoder", "topk_transcoder")  # fmt: skip
+        cfg, metadata = sae.cfg, sae.cfg.metadata
+        can.plain("none", *(() if sae.separate_target else ("constant_norm_rescale",)))
+        if cfg.d_out != cfg.d_in:
+            raise can.refused("d_out", cfg.d_out, f"d_out = d_in (here {cfg.d_in}) only")
+        hooks = [metadata.get("hook_name")] * 2
+        if sae.separate_target:
+            hooks[1] = metadata.get("hook_name_out")
+        if None in hooks or (hooks[0] != hooks[1]) != sae.separate_target:
+            raise can.refused("hook_name, hook_name_out", hooks, "a hook, or two of a transcoder")
+        own = weights(centred(sae, False))
+        names = {"W_E": "W_enc", "b_E": "b_enc", "W_D": "W_dec", "b_D": "b_dec"}
+        tensors = {theirs: own[ours] for theirs, ours in names.items()}
+        act = {"standard": "relu", "transcoder": "relu"}.get(name, "topk")
+        if "threshold" in own:
+            act, theta = "jumprelu", own["threshold"].float()
+            # Thresholds of 0 and below are ReLU, as the smallest positive one is.
+            tensors[THRESHOLD] = theta.clamp(min=TINY).log()
+        table = {
+            "sae_type": "sae",
+            "d_model": cfg.d_in,
+            "expansion_factor": _factor(cfg.d_in, cfg.d_sae),
+            "use_decoder_bias": True,
+            "act_fn": act,
+            "norm_activation": "inference" if cfg.normalize_activations == "none" else "token-wise",
+            "sparsity_include_decoder_norm": name == "ranked_topk",
+            "hook_point_in": hooks[0],
+            "hook_point_out": hooks[1],
+            "use_glu_encoder": False,
+        }
+        if act == "topk":
+            method = cfg.method.activation.config if sae.separate_target else cfg.method
+            table["top_k"] = method.k
+        write_tensors(directory / "sae_weights.safetensors", tensors)
+        write_json(directory / "config.json", table)
+
+
+def _factor(d_in: int, d_sae: int) -> float:
+    """d_sae / d_in, such that int(d_in * factor) is d_sae."""
+    factor = d_sae / d_in
+    while int(d_in * factor) < d_sae:
+        factor = math.nextafter(factor, math.inf)
+    return factor
+
+
+def _weights(files: Repository, path: str) -> str:
+    """The file of the weights, or nothing."""
+    return next((f"{path}/{one}" for one in FILES if files.has(f"{path}/{one}")), "")
+
+
+def _refuse(table: dict[str, Any], where: str) -> None:
+    """Name the key that says what no architecture of ours does."""
+    expected: dict[str, tuple[object, ...]] = {
+        "sae_type": ("sae",),
+        "use_glu_encoder": (False, None),
+        "act_fn": ("relu", "jumprelu", "topk"),
+        "norm_activation": ("dataset-wise", "token-wise", "inference"),
+        "sparsity_include_decoder_norm": (True, False),
+    }
+    for key, values in expected.items():
+        if table.get(key) not in values:
+            names = " or ".join(repr(one) for one in values if one is not None)
+            raise ReleaseError(f"{where}: {key}: only {names} is read, got {table.get(key)!r}")
+
+
+def _method(table: dict[str, Any], norms: bool, transcoder: bool, where: str) -> dict[str, Any]:
+    """The architecture and its settings."""
+    act = table["act_fn"]
+    if act == "topk":
+        k = required(table, "top_k", int, where)
+        if not transcoder:
+            if norms:
+                return {"architecture": "ranked_topk", "k": k}
+            return {"architecture": "topk", "k": k, "rescale_acts_by_decoder_norm": False}
+        if norms:
+            raise ReleaseError(
+                f"{where}: sparsity_include_decoder_norm: not read for transcoders with topk"
+            )
+        return {"architecture": "topk_transcoder", "activation": {"type": "topk", "k": k}}
+    names = {"relu": ("standard", "transcoder"), "jumprelu": ("jumprelu", "jumprelu_transcoder")}
+    return {"architecture": names[act][transcoder]}
+
+
+def _scale(tensors: Tensors, hook: str, d: int) -> float:
+    """The factor of the activations of one hook."""
+    name = f"{NORM}{hook}"
+    if name not in tensors.names:
+        raise ReleaseError(f"{tensors.label}: {name}: missing, with norm_activation dataset-wise")
+    norm = float(tensors.take(name, 0))
+    if not 0 < norm < math.inf:
+        raise ReleaseError(f"{tensors.label}: {name}: expected a positive number, got {norm}")
+    return float(d**0.5 / norm)
+
+
+@hookimpl
+def saecore_components() -> Iterable[Component]:
+    """Offer the format."""
+    yield Component(
+        kind="release",
+        name="llamascopium",
+        config=LlamascopiumConfig,
+        build=Llamascopium,
+        summary="OpenMOSS' Language-Model-SAEs (config.json, sae_weights.safetensors)",
+    )

@@ -1,0 +1,131 @@
+"""Qwen Scope: TopK SAEs of Qwen models' residual streams, one `layer<n>.sae.pt` a layer.
+
+The file holds W_enc `[d_sae, d]`, W_dec `[d, d_sae]`, b_enc and b_dec, in float32; b_dec is not
+subtracted from the input. k and the model stand in `config.json` at the repository's root
+(`k`, `base_model`, `d_model`, `d_sae`); without it they are read from the repository's name,
+`SAE-Res-<model>-W<thousands>K-L0_<k>`.
+
+The model card keeps the k largest pre-activations as they are; here, as in SAELens, those below
+zero become zero. They differ only for a token with fewer than k positive pre-activations.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from saecore.components import Component
+from saecore.errors import ReleaseError
+from saecore.hookspecs import hookimpl
+from saecore.releases.repository import Repository
+from saecore.releases.source import Draft, Facts
+from saecore.releases.tensors import Tensors, same_size, setting
+
+FILE = re.compile(r"layer(\d+)\.sae\.pt")
+"""File names: the layer."""
+
+REPOSITORY = re.compile(r"SAE-Res-(.+)-W\d+K-L0_(\d+)")
+"""Repository names: the model and k."""
+
+
+@attrs.frozen
+class QwenScopeConfig:
+    """This format has no settings."""
+
+
+class QwenScope:
+    """Reads SAEs of Qwen/SAE-Res-*."""
+
+    def __init__(self, config: QwenScopeConfig) -> None:
+        self.config = config
+
+    def recognise(self, files: Repository, path: str) -> bool:
+        """Whether `path` is a file with such a name."""
+        return files.has(path) and FILE.fullmatch(posixpath.basename(path)) is not None
+
+    def list(self, files: Repository) -> Sequence[str]:
+        """Every file with such a name."""
+        return [one for one in files.files if self.recognise(files, one)]
+
+    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+        """Read the file, and config.json where there is one."""
+        label = f"{files.name}/{path}"
+        file = FILE.fullmatch(posixpath.basename(path))
+        if file is None:
+            raise ReleaseError(f"{label}: expected layer<n>.sae.pt")
+        model, k, sizes = self._described(files)
+        if k is None:
+            raise ReleaseError(
+                f"{label}: k is unknown: no k in {files.name}/config.json and no L0_<k> in the "
+                "repository's name"
+            )
+        tensors = Tensors(files.torch(path), label)
+        weights = {
+            "W_enc": tensors.take("W_enc", 2).t(),
+            "b_enc": tensors.take("b_enc", 1),
+            "W_dec": tensors.take("W_dec", 2).t(),
+            "b_dec": tensors.take("b_dec", 1),
+        }
+        tensors.end()
+        d_in, d_sae = weights["W_enc"].shape
+        same_size(label, "W_enc", d_in, "config.json's d_model", sizes[0])
+        same_size(label, "W_enc", d_sae, "config.json's d_sae", sizes[1])
+        layer = int(file[1])
+        metadata = {
+            "model_name": model,
+            "hook_name": f"blocks.{layer}.hook_resid_post",
+            "hf_hook_name": f"model.layers.{layer}",
+            "hook_head_index": None,
+            "prepend_bos": True,
+            "dataset_path": None,
+            "context_size": 1024,
+        }
+        cfg = {
+            "architecture": "topk",
+            "d_in": d_in,
+            "d_sae": d_sae,
+            "dtype": "float32",
+            "device": "cpu",
+            "apply_b_dec_to_input": False,
+            "normalize_activations": "none",
+            "reshape_activations": "none",
+            "k": k,
+            "metadata": metadata,
+        }
+        return Draft(cfg, weights)
+
+    def _described(
+        self, files: Repository
+    ) -> tuple[str | None, int | None, tuple[int | None, int | None]]:
+        """Model, k, and d_in and d_sae, as far as configuration and name say them."""
+        name = REPOSITORY.search(files.name)
+        model, k = (f"Qwen/{name[1]}", int(name[2])) if name else (None, None)
+        if not files.has("config.json"):
+            return model, k, (None, None)
+        table, label = files.json("config.json"), f"{files.name}/config.json"
+        kind = setting(table, "model_type", str, label)
+        if kind not in (None, "topk_sae"):
+            raise ReleaseError(f'{label}: model_type: expected "topk_sae", got "{kind}"')
+        hook = setting(table, "hook_point", str, label)
+        if hook not in (None, "resid_post"):
+            raise ReleaseError(f'{label}: hook_point: expected "resid_post", got "{hook}"')
+        return (
+            setting(table, "base_model", str, label) or model,
+            setting(table, "k", int, label) or k,
+            (setting(table, "d_model", int, label), setting(table, "d_sae", int, label)),
+        )
+
+
+@hookimpl
+def saecore_components() -> Iterable[Component]:
+    """Offer the format."""
+    yield Component(
+        kind="release",
+        name="qwen_scope",
+        config=QwenScopeConfig,
+        build=QwenScope,
+        summary="Qwen Scope: TopK SAEs of Qwen models (layer<n>.sae.pt)",
+    )

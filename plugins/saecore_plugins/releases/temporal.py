@@ -1,0 +1,112 @@
+"""Temporal SAEs (canrager/temporalSAEs): `{path}/conf.yaml` and `latest_ckpt.safetensors`.
+
+D `[d_sae, d]` is W_dec, b is b_dec, E `[d, d_sae]` is W_enc and is there only where the weights are
+not tied; `attn_layers.*` are as in the architecture `temporal`. Activations are multiplied by
+`sae.scaling_factor` and reconstructions divided by it. The layer is in the path (`layer_<n>`) or in
+`llm.layer`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from saecore.components import Component
+from saecore.hookspecs import hookimpl
+from saecore.releases.repository import Repository
+from saecore.releases.source import Draft, Facts
+from saecore.releases.tensors import Tensors, required, same_size, setting
+
+CONF, WEIGHTS = "conf.yaml", "latest_ckpt.safetensors"
+"""Names of the files."""
+
+
+@attrs.frozen
+class TemporalReleaseConfig:
+    """This format has no settings."""
+
+
+class TemporalRelease:
+    """Reads temporal SAEs."""
+
+    def __init__(self, config: TemporalReleaseConfig) -> None:
+        self.config = config
+
+    def recognise(self, files: Repository, path: str) -> bool:
+        """Whether `path` has both files."""
+        return all(files.has(posixpath.join(path, one)) for one in (CONF, WEIGHTS))
+
+    def list(self, files: Repository) -> Sequence[str]:
+        """Every folder with both files."""
+        folders = [posixpath.dirname(one) or "." for one in files.files
+                   if posixpath.basename(one) == CONF]  # fmt: skip
+        return [one for one in folders if self.recognise(files, one)]
+
+    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+        """Read both files."""
+        conf, label = files.yaml(posixpath.join(path, CONF)), f"{files.name}/{path}/{CONF}"
+        file = posixpath.join(path, WEIGHTS)
+        tensors = Tensors(files.safetensors(file), f"{files.name}/{file}")
+        own: dict[str, Any] = {
+            "n_heads": required(conf, "sae.n_heads", int, label),
+            "n_attn_layers": required(conf, "sae.n_attn_layers", int, label),
+            "bottleneck_factor": required(conf, "sae.bottleneck_factor", int, label),
+            "sae_diff_type": required(conf, "sae.sae_diff_type", str, label),
+            "kval_topk": setting(conf, "sae.kval_topk", int, label),
+            "tied_weights": required(conf, "sae.tied_weights", bool, label),
+            "activation_normalization_factor": required(conf, "sae.scaling_factor", float, label),
+        }
+        weights = {"W_dec": tensors.take("D", 2), "b_dec": tensors.take("b", 1)}
+        if not own["tied_weights"]:
+            weights["W_enc"] = tensors.take("E", 2)
+        for name in sorted(one for one in tensors.names if one.startswith("attn_layers.")):
+            weights[name] = tensors.take(name, 1 if name.endswith(".bias") else 2)
+        tensors.end()
+        layers = {name.split(".")[1] for name in weights if name.startswith("attn_layers.")}
+        same_size(label, "the weights", len(layers), "sae.n_attn_layers", own["n_attn_layers"])
+        d_sae, d_in = weights["W_dec"].shape
+        same_size(label, "D", d_in, "llm.dimin", setting(conf, "llm.dimin", int, label))
+        factor = setting(conf, "sae.exp_factor", float, label)
+        if factor is not None:
+            same_size(label, "D", d_sae, "llm.dimin * sae.exp_factor", int(d_in * factor))
+        cfg = {
+            "architecture": "temporal",
+            "d_in": d_in,
+            "d_sae": d_sae,
+            "dtype": "float32",
+            "device": "cpu",
+            "apply_b_dec_to_input": True,
+            "normalize_activations": "constant_scalar_rescale",
+            "reshape_activations": "none",
+            **own,
+            "metadata": self._metadata(conf, label, path),
+        }
+        return Draft(cfg, weights)
+
+    def _metadata(self, conf: dict[str, Any], label: str, path: str) -> dict[str, Any]:
+        found = re.search(r"layer_(\d+)", path)
+        layer = int(found[1]) if found else setting(conf, "llm.layer", int, label)
+        return {
+            "model_name": setting(conf, "llm.model_hf_name", str, label),
+            "hook_name": f"blocks.{layer}.hook_resid_post" if layer is not None else None,
+            "hook_head_index": None,
+            "prepend_bos": True,
+            "dataset_path": setting(conf, "data.dataset_name", str, label),
+            "context_size": setting(conf, "data.context_length", int, label),
+        }
+
+
+@hookimpl
+def saecore_components() -> Iterable[Component]:
+    """Offer the format."""
+    yield Component(
+        kind="release",
+        name="temporal",
+        config=TemporalReleaseConfig,
+        build=TemporalRelease,
+        summary="temporal SAEs (conf.yaml, latest_ckpt.safetensors)",
+    )

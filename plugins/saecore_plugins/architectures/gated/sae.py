@@ -60,6 +60,11 @@ class Gated(SAE):
         scaled = raw * gate.per_latent(self.r_mag.exp()) + gate.per_latent(self.b_mag)
         return gate.with_values(scaled.relu())
 
+    def all_preactivations(self, x: Tensor) -> Tensor:
+        """Those of the magnitude, x_c W_enc e^{r_mag} + b_mag, as in SAELens."""
+        gate = self.encoding(x).dense()
+        return (gate - self.b_gate) * self.r_mag.exp() + self.b_mag
+
     def select(self, x: Tensor) -> Codes:
         """The features whose gate is open."""
         return self._magnitude(self.encoding(x).above(0.0))

@@ -24,6 +24,7 @@ KINDS: dict[str, str] = {
     "monitor": "(config) -> Monitor: (view) -> warning or None",
     "normalizer": "(config) -> Normalizer strategy",
     "optimizer": "(config, parameter groups, lr) -> Optimizer",
+    "release": "(config) -> ReleaseSource: recognise, list, load",
     "schedule": "(config) -> (step, total) -> float, a multiplier",
 }
 """Every kind of component and what its `build` makes."""
@@ -31,13 +32,14 @@ KINDS: dict[str, str] = {
 MEMBERS: dict[str, tuple[str, ...]] = {
     "activation": ("select", "train_select", "scheduled"),
     "architecture": ("select", "training_step", "state_dict"),
-    "dataset": ("fingerprint|seek",),
+    "dataset": ("fingerprint|seek|manifest",),
     "dead_latents": ("after_tokens", "losses", "acts", "after_step"),
     "evaluator": ("__call__",),
     "logger": ("start", "scalars", "artifact", "close"),
     "model": ("name", "identity", "tokenizer", "vocab_size", "activations", "run_with"),
     "normalizer": ("tokens", "estimate", "apply", "restorer", "fold", "state_dict"),
     "optimizer": ("param_groups", "step", "zero_grad", "state_dict", "load_state_dict"),
+    "release": ("recognise", "list", "load"),
     "schedule": ("__call__",),
 }
 """What an object made by `build` must have; `a|b` is one of the two."""
@@ -65,7 +67,8 @@ class Component:
     """One line for `saecore plugins`."""
     gives: frozenset[str] = frozenset()
     """Of a dataset: "activations" where it gives them itself and no language model is needed,
-    and "truth" where it knows the true features behind them."""
+    "truth" where it knows the true features behind them, and "recorded" where they are those of a
+    language model's hooks, kept on disk (it builds an `ActivationCache`)."""
     needs: str = attrs.field(
         default="model", validator=attrs.validators.in_(("model", "activations", "truth"))
     )

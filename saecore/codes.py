@@ -179,6 +179,14 @@ class Codes:
         summed = self.values if values is None else values
         return summed.new_zeros(self.n_rows).index_add(0, self.rows, summed)
 
+    def l1(self, weights: Tensor) -> Tensor:
+        """Σ |value| · weight of its latent in each row `[N]`; differentiable.
+
+        Args:
+            weights: of the latents, not negative `[d_sae]`.
+        """
+        return self.sum_per_row((self.values * self.per_latent(weights)).abs())
+
     def firing(self) -> Tensor:
         """Which entries fire `[nnz]`, bool: those whose value is not zero."""
         return self.values.detach() != 0

@@ -46,10 +46,10 @@ class Pattern:
         `[d_sae + 1]`. Within a latent they stay in the order of rows, so sums are the same
         on every run.
         """
-        order = torch.sort(self.indices, stable=True).indices
-        counts = torch.bincount(self.indices, minlength=self.d_sae)
-        starts = torch.zeros(self.d_sae + 1, dtype=torch.int64, device=counts.device)
-        torch.cumsum(counts, 0, out=starts[1:])
+        from saecore.ops.dispatch import function  # ops are made of codes
+
+        group = function("group_by_latent", self.indices)
+        order, starts = group(self.indices, self.d_sae)
         return order, starts
 
 

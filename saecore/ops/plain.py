@@ -30,7 +30,7 @@ def _chunks(n_rows: int, width: int, itemsize: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n_rows))
 
 
-def _preactivation_chunks(
+def preactivation_chunks(
     x: Tensor, encoder: Tensor, b_enc: Tensor, centre: Tensor | None
 ) -> Iterator[tuple[slice, Tensor]]:
     """Row chunks of the pre-activations, all in one reused buffer `[rows, d_sae]`."""
@@ -72,6 +72,33 @@ def _top(ranked: Tensor, k: int) -> Tensor:
     return columns
 
 
+def choose_top(
+    pre: Tensor,
+    which: Tensor,
+    k: int,
+    scale: Tensor | None,
+    by_abs: bool,
+    values: Tensor,
+    indices: Tensor,
+) -> None:
+    """Write the k best of some rows of a chunk into `values` and `indices` `[rows, k]`.
+
+    Args:
+        pre: the chunk `[rows, d_sae]`.
+        which: the rows, bool.
+        k: number wanted.
+        scale: factor of the ranking `[d_sae]`.
+        by_abs: rank by absolute value.
+        values: pre-activations of the chosen.
+        indices: their latents.
+    """
+    some = pre[which]
+    ranked = some if scale is None else some * scale
+    columns = _top(ranked.abs() if by_abs else ranked, k)
+    indices[which] = columns
+    values[which] = some.gather(1, columns)
+
+
 def select_topk(
     x: Tensor,
     encoder: Tensor,
@@ -85,7 +112,7 @@ def select_topk(
     d_sae = len(encoder)
     values = x.new_empty(len(x), k)
     indices = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
-    for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+    for chunk, pre in preactivation_chunks(x, encoder, b_enc, centre):
         ranked = pre if scale is None else pre * scale
         columns = _top(ranked.abs() if by_abs else ranked, k)
         indices[chunk] = columns
@@ -112,7 +139,7 @@ def select_batch_topk(
         limit: Tensor | None = None
         ranks, values = [x.new_empty(0)], [x.new_empty(0)]
         cells = [torch.empty(0, dtype=torch.int64, device=x.device)]  # row * d_sae + latent
-        for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+        for chunk, pre in preactivation_chunks(x, encoder, b_enc, centre):
             ranked = (pre if scale is None else pre * scale).reshape(-1)
             if sampled:
                 if limit is None:
@@ -144,7 +171,7 @@ def select_group_max(
     values = x.new_empty(len(x), groups)
     indices = torch.empty(len(x), groups, dtype=torch.int64, device=x.device)
     starts = torch.arange(0, d_sae, d_sae // groups, device=x.device)
-    for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+    for chunk, pre in preactivation_chunks(x, encoder, b_enc, centre):
         grouped = pre.unflatten(1, (groups, -1))
         largest = grouped.amax(-1, keepdim=True)
         indices[chunk] = (grouped == largest).byte().argmax(-1) + starts  # the first of equals
@@ -159,7 +186,7 @@ def select_above(
     """Values and pattern of every entry above the threshold."""
     d_sae = len(encoder)
     values, cells = [x.new_empty(0)], [torch.empty(0, dtype=torch.int64, device=x.device)]
-    for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+    for chunk, pre in preactivation_chunks(x, encoder, b_enc, centre):
         found = (pre > threshold).reshape(-1).nonzero(as_tuple=True)[0]
         values.append(pre.reshape(-1)[found])
         cells.append(found + chunk.start * d_sae)
@@ -211,6 +238,16 @@ def dot(pattern: Pattern, rows: Tensor, matrix: Tensor) -> Tensor:
 def latent_sum(pattern: Pattern, values: Tensor) -> Tensor:
     """For each latent the sum of its values `[d_sae]`."""
     return values.new_zeros(pattern.d_sae).index_add_(0, pattern.indices, values)
+
+
+def group_by_latent(indices: Tensor, d_sae: int) -> tuple[Tensor, Tensor]:
+    """The entries latent after latent: their order `[nnz]` and where each latent begins
+    `[d_sae + 1]`. Within a latent they stay as they stood.
+    """
+    order = torch.sort(indices, stable=True).indices
+    starts = torch.zeros(d_sae + 1, dtype=torch.int64, device=indices.device)
+    torch.cumsum(torch.bincount(indices, minlength=d_sae), 0, out=starts[1:])
+    return order, starts
 
 
 def _bags(indices: Tensor, offsets: Tensor, values: Tensor, matrix: Tensor) -> Tensor:

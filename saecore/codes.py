@@ -57,7 +57,8 @@ class Codes:
     """A batch of sparse feature vectors in rows (CSR).
 
     Explicit zeros are legal: they carry gradients. So what fires is `values != 0`, and L0
-    counts that, never the number of entries.
+    counts that, never the number of entries. In training, `ops.select_above` gives `DenseCodes`
+    while a large share of the latents fires: arrays `[N, d_sae]` instead of `[nnz]`.
 
     Args:
         values: value of each entry `[nnz]`; differentiable.
@@ -157,6 +158,10 @@ class Codes:
     def n_rows(self) -> int:
         """Number of rows N."""
         return self.pattern.n_rows
+
+    def entries(self) -> Codes:
+        """These codes; of `DenseCodes`, the same codes in rows."""
+        return self
 
     def with_values(self, values: Tensor) -> Codes:
         """The same entries with other values `[nnz]`."""

@@ -88,7 +88,8 @@ class DenseCodes(Codes):
 
     def per_latent(self, vector: Tensor) -> Tensor:
         """`vector [d_sae]` at the latent of each cell `[N, d_sae]`; differentiable."""
-        return vector.expand_as(self.values)
+        spread: Tensor = PerLatent.apply(vector, self.mask)  # type: ignore[no-untyped-call]
+        return spread
 
     def where(self, mask: Tensor) -> Codes:
         """Only the entries where `mask [N, d_sae]` is true; differentiable in the values."""
@@ -123,6 +124,29 @@ class DenseCodes(Codes):
         """Several dictionaries over the same rows: `[N, Σ d_sae]`."""
         values = torch.cat([one.values for one in parts], dim=1)
         return cls(values, torch.cat([one.mask for one in parts], dim=1))
+
+
+class PerLatent(torch.autograd.Function):
+    """A vector `[d_sae]` in every row of a mask `[N, d_sae]`.
+
+    The gradient is summed over entries alone, by choosing: what an architecture computes may have
+    no derivative at 0, and a zero from there times infinity is no zero.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vector: Tensor, mask: Tensor) -> Tensor:
+        """A view."""
+        ctx.save_for_backward(mask)
+        return vector.expand_as(mask)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The sum over rows."""
+        (mask,) = ctx.saved_tensors
+        total = grads[0].new_zeros(mask.shape[1])
+        for chunk in row_chunks(grads[0]):
+            total += torch.where(mask[chunk], grads[0][chunk], 0.0).sum(0)
+        return total, None
 
 
 class WeightedSum(torch.autograd.Function):

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from saecore.dense_codes import row_chunks
-
-DENSITY = 1 / 30
-"""Share of the cells from which the dense form is the faster one on the CPU."""
+from saecore.ops import plain
 
 SAMPLE = 32
 """Rows whose pre-activations are counted."""
@@ -36,7 +34,7 @@ def pays(
         return len(x) * len(encoder) * x.element_size() <= LARGEST
     rows = x[:: max(1, len(x) // SAMPLE)]
     pre = torch.addmm(b_enc, rows if centre is None else rows - centre, encoder.t())
-    return bool(((pre > threshold).sum() > DENSITY * pre.numel()).numpy())
+    return bool(((pre > threshold).sum() > plain.DENSE * pre.numel()).numpy())
 
 
 class Above(torch.autograd.Function):
@@ -75,7 +73,7 @@ class Above(torch.autograd.Function):
                 torch.nn.functional.threshold(part, threshold, 0.0, inplace=True)
             else:
                 torch.gt(part, threshold, out=mask[chunk])
-                part.mul_(mask[chunk])
+                part.masked_fill_(~mask[chunk], 0)
         ctx.save_for_backward(values, mask, centred, W_enc)
         ctx.centred = centre is not None
         if mask is not None:
@@ -91,7 +89,7 @@ class Above(torch.autograd.Function):
         d_x = torch.empty_like(centred) if ctx.needs_input_grad[0] else None
         d_W = torch.zeros(encoder.shape, dtype=grad.dtype, device=grad.device)
         d_b = grad.new_zeros(len(encoder))
-        buffer: Tensor | None = None
+        zero, buffer = grad.new_zeros(()), None
         for chunk in row_chunks(values):
             if buffer is None:
                 buffer = torch.empty_like(values[chunk])
@@ -99,7 +97,7 @@ class Above(torch.autograd.Function):
             if mask is None:
                 torch.ops.aten.threshold_backward(grad[chunk], values[chunk], 0, grad_input=part)
             else:
-                torch.mul(grad[chunk], mask[chunk], out=part)
+                torch.where(mask[chunk], grad[chunk], zero, out=part)
             d_b += part.sum(0)
             d_W.addmm_(part.t(), centred[chunk])
             if d_x is not None:

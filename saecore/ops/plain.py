@@ -2,9 +2,9 @@
 
 Matrices here are latent-major: `encoder [d_sae, d_in]`, `matrix [d_sae, d]`.
 
-Few entries are gathered, many are multiplied: a gather of one row costs about as much as 90
-to 180 multiplications of a dense product, so above `DENSE` entries per cell a chunk of rows is
-made dense and multiplied.
+Few entries are gathered, many are multiplied: a row that is gathered costs as much as 8 to 16
+rows of a dense product (more on a GPU), so above `DENSE` entries per cell a chunk of rows is made
+dense and multiplied.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from saecore.codes import Codes, Pattern
 CHUNK_BYTES = 16 * 2**20
 """Size of the dense chunk that is worked on at a time."""
 
-DENSE = 1 / 100
+DENSE = 1 / 16
 """Density above which chunks are multiplied instead of gathered."""
 
 

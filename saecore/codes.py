@@ -99,6 +99,12 @@ class Codes:
 
         The entries of a row stand in the order of the parts. Differentiable in the values.
         """
+        from saecore.dense_codes import DenseCodes  # which is built on this class
+
+        held = [one for one in parts if isinstance(one, DenseCodes)]
+        if len(held) == len(parts):
+            return DenseCodes.side_by_side(held)
+        parts = [one.entries() for one in parts]
         counts = torch.stack([one.offsets[1:] - one.offsets[:-1] for one in parts])  # [parts, N]
         offsets = _offsets(counts.sum(0))
         # Where the entries of each part and row go: after those of earlier rows and parts.
@@ -198,10 +204,8 @@ class Codes:
 
     def firing_counts(self) -> Tensor:
         """How many rows each latent fires in `[d_sae]`, int64."""
-        fired = torch.bincount(
-            self.indices, weights=self.firing().to(torch.float64), minlength=self.d_sae
-        )
-        return fired.to(torch.int64)
+        counts = torch.zeros(self.d_sae, dtype=torch.int64, device=self.indices.device)
+        return counts.index_add_(0, self.indices, self.firing().to(torch.int64))
 
     def dense(self, latents: Tensor | None = None) -> Tensor:
         """All features `[N, d_sae]`, or those of the `latents [n]` asked for `[N, n]`.

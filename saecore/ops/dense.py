@@ -70,7 +70,7 @@ class Above(torch.autograd.Function):
                 low = (b_enc.to(ctx.low), centred[chunk].to(ctx.low), encoder.t().to(ctx.low))
                 part.copy_(torch.addmm(*low))
             if mask is None:
-                torch.nn.functional.threshold(part, threshold, 0.0, inplace=True)
+                torch.nn.functional.threshold(part, float(threshold), 0.0, inplace=True)
             else:
                 torch.gt(part, threshold, out=mask[chunk])
                 part.masked_fill_(~mask[chunk], 0)

@@ -24,7 +24,8 @@ DENSE = 1 / 16
 """Density above which chunks are multiplied instead of gathered."""
 
 
-def _chunks(n_rows: int, width: int, itemsize: int) -> Iterator[slice]:
+def row_chunks(n_rows: int, width: int, itemsize: int) -> Iterator[slice]:
+    """Parts of `range(n_rows)` of about CHUNK_BYTES."""
     step = max(1, CHUNK_BYTES // (width * itemsize))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
@@ -39,7 +40,7 @@ def preactivation_chunks(
     if torch.is_autocast_enabled(device):
         low = torch.get_autocast_dtype(device)
         centred, encoder = centred.to(low), encoder.to(low)
-    chunks = list(_chunks(len(x), len(encoder), x.element_size()))
+    chunks = list(row_chunks(len(x), len(encoder), x.element_size()))
     if not chunks:
         return
     rows = chunks[0].stop
@@ -143,7 +144,7 @@ def select_batch_topk(
             ranked = (pre if scale is None else pre * scale).reshape(-1)
             if sampled:
                 if limit is None:
-                    limit = _sampled_limit(ranked, n / (len(x) * d_sae))
+                    limit = sampled_limit(ranked, n / (len(x) * d_sae))
                 found = (ranked > limit).nonzero(as_tuple=True)[0]
             else:
                 found = _top(ranked[None], min(n, len(ranked)))[0].sort().values
@@ -154,10 +155,10 @@ def select_batch_topk(
         if len(candidates) >= n:
             break
     kept = _top(candidates[None], min(n, len(candidates)))[0].sort().values
-    return torch.cat(values)[kept], _pattern(torch.cat(cells)[kept], len(x), d_sae)
+    return torch.cat(values)[kept], pattern_of(torch.cat(cells)[kept], len(x), d_sae)
 
 
-def _sampled_limit(ranked: Tensor, share: float) -> Tensor:
+def sampled_limit(ranked: Tensor, share: float) -> Tensor:
     """A value that about 1.3 times `share` of the entries exceed, from every 61st of them."""
     sample = ranked[:: 61 if len(ranked) > 61 * 4096 else 1]  # odd: all latents are met
     return sample.sort(descending=True).values[min(len(sample) - 1, int(1.3 * share * len(sample)))]
@@ -190,10 +191,10 @@ def select_above(
         found = (pre > threshold).reshape(-1).nonzero(as_tuple=True)[0]
         values.append(pre.reshape(-1)[found])
         cells.append(found + chunk.start * d_sae)
-    return torch.cat(values), _pattern(torch.cat(cells), len(x), d_sae)
+    return torch.cat(values), pattern_of(torch.cat(cells), len(x), d_sae)
 
 
-def _pattern(cells: Tensor, n_rows: int, d_sae: int) -> Pattern:
+def pattern_of(cells: Tensor, n_rows: int, d_sae: int) -> Pattern:
     """The pattern of ascending cell numbers `row * d_sae + latent`."""
     bounds = torch.arange(n_rows + 1, device=cells.device) * d_sae
     return Pattern(cells % d_sae, torch.searchsorted(cells, bounds), d_sae)
@@ -224,7 +225,7 @@ def dot(pattern: Pattern, rows: Tensor, matrix: Tensor) -> Tensor:
     """For each entry `rows[row] · matrix[latent]` `[nnz]`."""
     if pattern.density > DENSE:
         out = rows.new_empty(len(pattern.indices))
-        for chunk in _chunks(pattern.n_rows, pattern.d_sae, rows.element_size()):
+        for chunk in row_chunks(pattern.n_rows, pattern.d_sae, rows.element_size()):
             low, high = pattern.offsets[[chunk.start, chunk.stop]].tolist()
             products = rows[chunk] @ matrix.t()
             at = (pattern.rows[low:high] - chunk.start, pattern.indices[low:high])
@@ -263,7 +264,7 @@ def _bags(indices: Tensor, offsets: Tensor, values: Tensor, matrix: Tensor) -> T
 
 def _dense_chunks(pattern: Pattern, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Row chunks made dense `[rows, d_sae]`."""
-    for chunk in _chunks(pattern.n_rows, pattern.d_sae, values.element_size()):
+    for chunk in row_chunks(pattern.n_rows, pattern.d_sae, values.element_size()):
         low, high = pattern.offsets[[chunk.start, chunk.stop]].tolist()
         dense = values.new_zeros(chunk.stop - chunk.start, pattern.d_sae)
         dense[pattern.rows[low:high] - chunk.start, pattern.indices[low:high]] = values[low:high]

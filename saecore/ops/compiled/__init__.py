@@ -7,12 +7,13 @@ threads. Where a row holds NaN or inf, or few rows are asked for by many latents
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from saecore.codes import Codes, Pattern
 from saecore.ops import plain
-from saecore.ops.compiled import selection, sparse
+from saecore.ops.compiled import screen, selection, sparse
 from saecore.ops.compiled.threads import spread
 
 WORTH = 2**20
@@ -63,16 +64,78 @@ def select_topk(
         return plain.select_topk(x, encoder, b_enc, k, centre, scale, by_abs)
     values = x.new_empty(len(x), k)
     indices = torch.empty(len(x), k, dtype=torch.int64)
-    factor = x.new_ones(d_sae) if scale is None else scale.detach().contiguous()
-    for chunk, pre in plain.preactivation_chunks(x, encoder, b_enc, centre):
+    factor = x.new_ones(d_sae) if scale is None else scale.contiguous()
+    centred = (x if centre is None else x - centre).contiguous()
+    weights = (encoder.contiguous(), b_enc.contiguous(), k, factor, by_abs)
+    if screen.pays(x, encoder, k):
+        left = screen.topk(centred, *weights, values, indices)
+        if len(left):
+            rest = values[left], indices[left]
+            _topk(centred[left], *weights, *rest)
+            values[left], indices[left] = rest
+    else:
+        _topk(centred, *weights, values, indices)
+    codes = Codes.from_top(values, indices, d_sae)
+    return codes.values, codes.pattern
+
+
+def _topk(
+    rows: Tensor,
+    encoder: Tensor,
+    b_enc: Tensor,
+    k: int,
+    scale: Tensor,
+    by_abs: bool,
+    values: Tensor,
+    indices: Tensor,
+) -> None:
+    """Write the k best of each row, from all pre-activations; arguments as of `screen.topk`."""
+    groups = max(len(encoder) // 32, 4 * k)
+    for chunk, pre in plain.preactivation_chunks(rows, encoder, b_enc, None):
         odd = torch.zeros(len(pre), dtype=torch.bool)
         arrays = [one.numpy() for one in (values[chunk], indices[chunk], odd)]
-        spread(
-            selection.top_rows, len(pre), pre.numpy(), factor.numpy(), by_abs, k, groups, *arrays
-        )
+        spread(selection.top_rows, len(pre), pre.numpy(), scale.numpy(), by_abs, k, groups, *arrays)
         if bool(odd.any()):
             plain.choose_top(pre, odd, k, scale, by_abs, values[chunk], indices[chunk])
-    codes = Codes.from_top(values, indices, d_sae)
+
+
+def select_batch_topk(
+    x: Tensor,
+    encoder: Tensor,
+    b_enc: Tensor,
+    n: int,
+    centre: Tensor | None,
+    scale: Tensor | None,
+) -> tuple[Tensor, Pattern]:
+    """Values `[n]` and pattern of the n best of the batch."""
+    found = None
+    if n and screen.pays(x, encoder, -(-n // len(x))):
+        centred = (x if centre is None else x - centre).contiguous()
+        factor = x.new_ones(len(encoder)) if scale is None else scale.contiguous()
+        found = screen.batch_topk(centred, encoder.contiguous(), b_enc.contiguous(), n, factor)
+    if found is None:
+        return plain.select_batch_topk(x, encoder, b_enc, n, centre, scale)
+    ranks, values, cells = found
+    nth = float(np.partition(ranks.numpy(), len(ranks) - n)[len(ranks) - n])
+    kept = ranks > nth
+    equal = (ranks == nth).nonzero(as_tuple=True)[0]
+    kept[equal[: n - int(kept.sum())]] = True  # ties: the lowest token, then the lowest latent
+    return values[kept], plain.pattern_of(cells[kept], len(x), len(encoder))
+
+
+def select_group_max(
+    x: Tensor, encoder: Tensor, b_enc: Tensor, groups: int, centre: Tensor | None
+) -> tuple[Tensor, Pattern]:
+    """Values `[N * groups]` and pattern of the largest entry of each group."""
+    values = x.new_empty(len(x), groups)
+    indices = torch.empty(len(x), groups, dtype=torch.int64)
+    for chunk, pre in plain.preactivation_chunks(x, encoder, b_enc, centre):
+        odd = torch.empty(len(pre), dtype=torch.bool)
+        arrays = [one.numpy() for one in (pre, values[chunk], indices[chunk], odd)]
+        spread(selection.group_rows, len(pre), *arrays)
+        if bool(odd.any()):
+            return plain.select_group_max(x, encoder, b_enc, groups, centre)
+    codes = Codes.from_top(values, indices, len(encoder))
     return codes.values, codes.pattern
 
 

@@ -155,3 +155,24 @@ def top_rows(
         keep_top(ranks, latents, found, k, spare, indices[row])
         for i in range(k):
             values[row, i] = line[indices[row, i]]
+
+
+@kernel()
+def group_rows(
+    start: int, stop: int, pre: Array, values: Array, indices: Array, odd: Array
+) -> None:
+    """The largest of each of equal runs of latents, the first of equals; `odd` where a NaN is."""
+    groups = values.shape[1]
+    width = pre.shape[1] // groups
+    for row in range(start, stop):
+        odd[row] = False
+        for group in range(groups):
+            line = pre[row, group * width : (group + 1) * width]
+            best, place = line[0], 0
+            odd[row] |= best != best
+            for i in range(1, width):
+                if not line[i] <= best:  # seldom true
+                    odd[row] |= line[i] != line[i]
+                    best, place = line[i], i
+            values[row, group] = best
+            indices[row, group] = group * width + place

@@ -55,19 +55,38 @@ def sum_rows(
 
 
 @kernel(sums=True)
+def dots(line: Array, matrix: Array, numbers: Array, size: int, out: Array) -> None:
+    """`out[i] = line · matrix[numbers[i]]` for the first `size` numbers."""
+    d = len(line)
+    at = 0
+    while at + 4 <= size:
+        m0, m1 = matrix[numbers[at]], matrix[numbers[at + 1]]
+        m2, m3 = matrix[numbers[at + 2]], matrix[numbers[at + 3]]
+        t0, t1, t2, t3 = line[0] * m0[0], line[0] * m1[0], line[0] * m2[0], line[0] * m3[0]
+        for c in range(1, d):
+            t0 += line[c] * m0[c]
+            t1 += line[c] * m1[c]
+            t2 += line[c] * m2[c]
+            t3 += line[c] * m3[c]
+        out[at], out[at + 1], out[at + 2], out[at + 3] = t0, t1, t2, t3
+        at += 4
+    while at < size:
+        m0 = matrix[numbers[at]]
+        t0 = line[0] * m0[0]
+        for c in range(1, d):
+            t0 += line[c] * m0[c]
+        out[at] = t0
+        at += 1
+
+
+@kernel()
 def dot_rows(
     start: int, stop: int, offsets: Array, indices: Array, rows: Array, matrix: Array, out: Array
 ) -> None:
     """`out[e] = rows[r] · matrix[indices[e]]` for the entries e of each row r."""
-    d = matrix.shape[1]
     for r in range(start, stop):
-        line = rows[r]
-        for e in range(offsets[r], offsets[r + 1]):
-            other = matrix[indices[e]]
-            total = line[0] * other[0]
-            for c in range(1, d):
-                total += line[c] * other[c]
-            out[e] = total
+        low, high = offsets[r], offsets[r + 1]
+        dots(rows[r], matrix, indices[low:high], high - low, out[low:high])
 
 
 @kernel()

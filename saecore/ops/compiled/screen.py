@@ -87,7 +87,7 @@ class _Encoder:
         made = Quantized.of(encoder)
         bounds = tuple(one * scale for one in (made.unit, b_enc, made.lost, made.norm))
         finite = torch.isfinite(torch.stack([one.sum() for one in bounds]).sum())
-        return cls(made.integers, bounds) if bool(finite) else None
+        return cls(made.integers, bounds) if finite.numpy() else None
 
     def arrays(self, encoder: Tensor, b_enc: Tensor, scale: Tensor) -> list[Any]:
         """What kernels take."""
@@ -178,7 +178,7 @@ def batch_topk(
             bound,
             *(one.numpy() for one in (kept, latents, found)),
         )
-        if bool((found < 0).any()):
+        if (found < 0).numpy().any():
             return None
         filled = torch.arange(room) < found[:, None]
         values.append(kept[filled])

@@ -99,7 +99,7 @@ def test_no_number_is_read(case, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("case", ["standard", "jumprelu", "gated", "transcoder"])
 def test_no_wait_for_the_gpu(case):
-    """torch's own watch over synchronizing calls sees none."""
+    """Torch's own watch over synchronizing calls sees none."""
     trainer = make(case, "cuda")
     trainer.step()
     torch.cuda.set_sync_debug_mode("error")

@@ -8,7 +8,7 @@ function of the position alone: resuming at a position runs two fills again, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 

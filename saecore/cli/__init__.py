@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,9 +95,6 @@ def cli(block: Sequence[str], files: Sequence[Path]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; errors that a user can act on are one line and exit code 2."""
-    # Big pages for big tensors (Linux): page faults are most of what a fresh one costs. Torch
-    # reads it when it is imported.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         cli.main(args=None if argv is None else list(argv), prog_name="saecore")
     except SaecoreError as error:

@@ -95,6 +95,14 @@ class Window:
         Raises:
             DataError: the text has ended; the message says how many rows there were.
         """
+        return self._batch(self.next_rows(size))
+
+    def next_rows(self, size: int) -> Rows:
+        """The next `size` rows, a column per hook.
+
+        Raises:
+            DataError: as `next`.
+        """
         parts: list[Rows] = []
         missing = size
         if self._serve < 0:
@@ -115,7 +123,7 @@ class Window:
                 self._serve, self._served = self._serve + 1, None
         if self._ahead is not None and self._served is not None:
             self._ahead.advance((self._position - self._begin) / len(self._served))
-        return self._batch(Rows.join(parts))
+        return Rows.join(parts)
 
     def rows(self) -> int | None:
         """Rows in the whole stream; None while the text has not been read to its end."""
@@ -202,9 +210,7 @@ class Window:
 
     def _run_fill(self, n: int) -> Rows:
         """Run the model over fill n, all at once."""
-        *_, made = self._filling(n)
-        assert made is not None
-        return made
+        return self.read_rows(self._tokens(n))
 
     def _look_ahead(self) -> None:
         """Forget the fill that is no longer needed; begin the next one where that helps."""
@@ -215,15 +221,27 @@ class Window:
         if self.works_ahead(device) and following:
             self._ahead = self._ahead or Ahead(device)
             batches = -(-following // self.settings.model_batch_size)
-            self._ahead.begin(self._serve + 1, batches, self._filling(self._serve + 1))
+            self._ahead.begin(
+                self._serve + 1, batches, self._reading(self._tokens(self._serve + 1))
+            )
 
     def works_ahead(self, device: torch.device) -> bool:
         """Whether the next fill is made while this one is trained on."""
         return device.type == "cuda"
 
-    def _filling(self, n: int) -> Iterator[Rows | None]:
-        """Run the model over fill n, a batch a turn; the last turn gives the rows."""
-        tokens, s = self._tokens(n), self.settings
+    def used_rows(self, tokens: Tensor) -> int:
+        """How many of some contexts' tokens `[n, context_size]` are used."""
+        return int(self._keep(tokens).sum())
+
+    def read_rows(self, tokens: Tensor) -> Rows:
+        """Run the model over contexts `[n, context_size]`; their rows in order."""
+        *_, made = self._reading(tokens)
+        assert made is not None
+        return made
+
+    def _reading(self, tokens: Tensor) -> Iterator[Rows | None]:
+        """The same, a batch of the model a turn; the last turn gives the rows."""
+        s = self.settings
         keep = self._keep(tokens)
         positions = torch.arange(tokens.shape[1]).expand_as(tokens)
         names = tuple(dict.fromkeys((*s.hooks, *s.targets)))

@@ -85,7 +85,7 @@ def chunks(rows: Tensor, encoder: Tensor, b_enc: Tensor, scale: Tensor) -> Itera
     factors[3] += b_enc.abs()  # rounding loses some of it, too
     factors *= scale
     bias = b_enc * scale
-    if not bool(torch.isfinite(factors.sum() + bias.sum())):
+    if not np.isfinite((factors.sum() + bias.sum()).numpy()):
         return
     extra = encoder[:, large] * scale[:, None]
     parts = list(plain.row_chunks(len(rows), len(encoder), 4))
@@ -171,7 +171,7 @@ def batch_topk(
         found = torch.empty(size, dtype=torch.int64)
         written = [one.numpy() for one in (kept, latents, found)]
         spread(screening.above_screened, size, *chunk.arguments, bound, *written)
-        if bool((found < 0).any()):
+        if (found < 0).numpy().any():
             return None
         filled = torch.arange(room) < found[:, None]
         first = torch.arange(chunk.rows.start, chunk.rows.stop)[:, None] * d_sae

@@ -79,7 +79,7 @@ class Gated(SAE):
             # The norms too: else the penalty shrinks the rows, and r_mag makes up for it.
             decoder = tuple(one.detach() for one in decoder)
         norms, W_dec, b_dec = decoder
-        penalty = gate.sum_per_row(gate.values * gate.per_latent(norms)).mean()
+        penalty = gate.l1(norms).mean()
         losses = {
             "mse_loss": context.reconstruction_loss(x_hat),
             "l1_loss": context.scheduled["l1_coefficient"] * penalty,

@@ -16,6 +16,18 @@ from saecore.files import explained
 
 
 @attrs.frozen
+class SweepInfo:
+    """What a logger knows of the sweep that a run belongs to."""
+
+    name: str
+    """The sweep's name."""
+    directory: Path
+    """The sweep's directory, which holds those of its points; its id for trackers is the path."""
+    differs: Mapping[str, Any] = attrs.field(factory=dict)
+    """What the point has of its own: settings under their TOML keys."""
+
+
+@attrs.frozen
 class RunInfo:
     """What a logger knows of a run."""
 
@@ -33,6 +45,8 @@ class RunInfo:
     """Tokens per step."""
     resumed_at: int = 0
     """Steps completed before this process; their figures stand in metrics.jsonl."""
+    sweep: SweepInfo | None = None
+    """The sweep it is a point of."""
 
 
 class Logger(Protocol):
@@ -109,3 +123,8 @@ class Loggers:
                     f"{type(error).__name__}: {error} (metrics.jsonl goes on)",
                     file=sys.stderr,
                 )
+
+
+def warn(message: str) -> None:
+    """Print a warning to stderr."""
+    print(f"warning: {message}", file=sys.stderr)

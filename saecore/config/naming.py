@@ -43,12 +43,26 @@ def names(
         {key: own.get(key, _value(layers.tables, key)) for key in keys} for _, own, _ in points
     ]
     varied = [key for key in keys if any(one[key] != lines[0][key] for one in lines)]
-    found = []
-    for (given, own, axes), values in zip(points, lines, strict=True):
-        shown = [key for key in varied if key in own and (given is None or key in axes)]
-        parts = ([given] if given else []) + [_part(key, values[key], keys) for key in shown]
-        differs = {".".join(key): values[key] for key in varied if values[key] is not None}
-        found.append(Called("-".join(parts) or "point", differs))
+    # A setting that some points have and others lack says nothing where it is always the same.
+    telling = [
+        key
+        for key in varied
+        if len({repr(one[key]) for one in lines if one[key] is not None}) > 1
+    ]  # fmt: skip
+
+    def called(shown: Sequence[Key]) -> list[Called]:
+        found = []
+        for (given, own, axes), values in zip(points, lines, strict=True):
+            parts = [given] if given else []
+            for key in shown:
+                if key in own and (given is None or key in axes):
+                    parts.append(_part(key, values[key], keys))
+            differs = {".".join(key): values[key] for key in varied if values[key] is not None}
+            found.append(Called("-".join(parts) or "point", differs))
+        return found
+
+    short = called(telling)
+    found = short if len({one.name for one in short}) == len(short) else called(varied)
     _check([one.name for one in found], layers.source)
     return found
 

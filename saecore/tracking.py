@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import attrs
 
@@ -66,6 +66,18 @@ class Logger(Protocol):
 
     def close(self) -> None:
         """The run has ended; write what is buffered."""
+        ...
+
+
+@runtime_checkable
+class SweepLogger(Protocol):
+    """What a logger may have besides, to show the runs of a sweep together."""
+
+    def sweep_ended(self, sweep: SweepInfo, report: Path | None, finished: bool) -> None:
+        """All runs of the sweep are closed: its report, and whether every point is finished.
+
+        Called on a logger that was built for this, with the sweep's directory, and not started.
+        """
         ...
 
 

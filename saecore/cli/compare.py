@@ -63,13 +63,13 @@ def _print(found: Sequence[Row]) -> None:
 
     head, lines = cells(found)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, one in enumerate(head):
-        right = one not in ("run", "architecture")
+    for one in head:
+        text = one in ("run", "architecture")
         table.add_column(
-            one,
-            justify="right" if right else "left",
-            overflow="fold" if number == 0 else "ellipsis",
+            one, justify="left" if text else "right", no_wrap=one != "run", overflow="fold"
         )
     for line in lines:
         table.add_row(*line)
-    Console().print(table)
+    console = Console()
+    # Into a file or a pipe nothing is broken into lines.
+    console.print(table, width=None if console.is_terminal else 1000, crop=False)

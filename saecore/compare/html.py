@@ -69,11 +69,19 @@ def write_report(file: Path, rows: Sequence[Row], title: str) -> None:
     write_bytes(file, page.encode())
 
 
+WHAT = (
+    "L0, explained variance (EV) and CE loss score on held-out text; dead latents at the end of "
+    "training."
+)
 COST_NOTE = (
     "Seconds are those of the SAE's own steps. Runs that shared a stream bear its seconds (one "
     "pass of the model, mixing) in equal parts, and tokens/s counts that part; peak memory is "
     "that of the process they ran in."
 )
+
+
+DASHES = ("", " (dashed)", " (dotted)", " (long dashes)")
+"""How curves of a width are drawn."""
 
 
 def _colours(rows: Sequence[Row]) -> dict[str, int]:
@@ -94,7 +102,8 @@ def _legend(rows: Sequence[Row]) -> str:
     )
     signs = "●■▲◆"
     shapes = "".join(
-        f"<li>{signs[i % MARKS]} {escape(name)} latents</li>" for name, i in _shapes(rows).items()
+        f"<li>{signs[i % MARKS]} {escape(name)} latents{DASHES[i % MARKS]}</li>"
+        for name, i in _shapes(rows).items()
     )
     return f'<ul class="legend">{colours}{shapes}</ul>'
 
@@ -144,13 +153,14 @@ def _shown(value: Value) -> str:
 
 def _curves(rows: Sequence[Row], runs: Sequence[Compared]) -> list[str]:
     plots = []
-    colours = _colours(rows)
+    colours, shapes = _colours(rows), _shapes(rows)
     for figure, label in CURVES.items():
         series = []
         for one in runs:
             marks = [Mark(line["tokens"], line[figure], "") for line in one.curve if figure in line]
             if marks:
-                series.append(Series(one.label, colours[one.architecture], marks))
+                colour, dash = colours[one.architecture], shapes[width(one)]
+                series.append(Series(one.label, colour, marks, dash))
         if not series:
             continue
         xs = [mark.x for one in series for mark in one.marks]
@@ -208,11 +218,11 @@ def _plain(value: Any) -> str:
 
 def _note(rows: Sequence[Row]) -> str:
     if all(len(row.runs) == 1 for row in rows):
-        return "Held-out figures; dead latents are those at the end of training."
+        return WHAT
     return (
-        "Means over seeds; ± is half the 95 % interval of the mean (Student's t). Stability is the "
+        "Means over seeds; ± is half the 95 % interval of the mean (Student's t). MCC is the "
         "mean correlation coefficient of decoder rows matched one to one between seeds (Hungarian "
-        "method), averaged over pairs of seeds. Dead latents are those at the end of training."
+        "method), averaged over pairs of seeds. " + WHAT
     )
 
 

@@ -37,6 +37,8 @@ class Series:
     name: str
     colour: int
     marks: Sequence[Mark]
+    dash: int = 0
+    """How a curve is drawn, 0 to 3."""
 
 
 @attrs.frozen
@@ -89,13 +91,10 @@ def scatter(series: Sequence[Series], x: Axis, y: Axis, lines: bool = True) -> s
         for mark in ordered:
             for dx, dy in ((mark.half_x, 0.0), (0.0, mark.half_y)):
                 if dx or dy:
-                    ends = (px(_inside(x, mark.x - dx)), py(_inside(y, mark.y - dy)),
-                            px(_inside(x, mark.x + dx)), py(_inside(y, mark.y + dy)))  # fmt: skip
-                    parts.append(
-                        '<line class="thin" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'.format(
-                            *ends
-                        )
-                    )
+                    x1, x2 = (px(_inside(x, mark.x + sign * dx)) for sign in (-1, 1))
+                    y1, y2 = (py(_inside(y, mark.y + sign * dy)) for sign in (-1, 1))
+                    line = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+                    parts.append(f'<line class="thin" {line}/>')
             shape = _shape(mark.shape, px(mark.x), py(mark.y))
             parts.append(f"<g>{shape}<title>{escape(mark.title)}</title></g>")
         return "".join(parts)
@@ -110,7 +109,8 @@ def curves(series: Sequence[Series], x: Axis, y: Axis) -> str:
         places = " ".join(
             f"{px(m.x):.1f},{py(_inside(y, m.y)):.1f}" for m in one.marks if math.isfinite(m.y)
         )
-        return f'<polyline points="{places}"><title>{escape(one.name)}</title></polyline>'
+        title = f"<title>{escape(one.name)}</title>"
+        return f'<polyline class="d{one.dash % MARKS}" points="{places}">{title}</polyline>'
 
     return _plot(series, x, y, draw)
 

@@ -13,12 +13,12 @@ from saecore.compare.seeds import Row, Value
 
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "l0": ("L0", lambda x: f"{x:.1f}"),
-    "explained_variance": ("explained variance", lambda x: f"{x:.4f}"),
-    "ce_loss_score": ("CE loss score", lambda x: f"{x:.4f}"),
-    "dead": ("dead latents", lambda x: f"{x:.0f}"),
-    "mcc": ("stability (MCC)", lambda x: f"{x:.3f}"),
+    "explained_variance": ("EV", lambda x: f"{x:.4f}"),
+    "ce_loss_score": ("CE score", lambda x: f"{x:.4f}"),
+    "dead": ("dead", lambda x: f"{x:.0f}"),
+    "mcc": ("MCC", lambda x: f"{x:.3f}"),
     "tokens_per_second": ("tokens/s", lambda x: f"{x:,.0f}"),
-    "peak_memory": ("peak memory", lambda x: f"{x / 2**20:,.0f} MiB"),
+    "peak_memory": ("memory", lambda x: f"{x / 2**20:,.0f} MiB"),
 }
 """Figures: heading, and how a number is written."""
 

@@ -89,7 +89,8 @@ def _check(found: list[str], source: str) -> None:
 def _part(key: Key, value: Any, keys: Sequence[Key]) -> str:
     """Such as `topk`, `k32` or `seed0`."""
     last = key[-1]
-    if isinstance(value, str) or last in ("type", *TAGS.values()):
+    words = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if words or isinstance(value, str | Mapping) or last in ("type", *TAGS.values()):
         return _plain(value)
     if sum(one[-1] == last for one in keys) > 1 and len(key) > 1:
         last = f"{key[-2]}.{last}"

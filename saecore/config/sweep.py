@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from saecore.config.experiment import Experiment
+from saecore.config.experiment import NAME, NAME_EXPECTED, Experiment
 from saecore.config.layers import Layers, Table, copy_of, merge, read_sweep
 from saecore.config.load import structured
 from saecore.config.naming import names
@@ -81,22 +81,24 @@ def load_sweep(
     called = names([(one.name, one.own, one.axes) for one in raw], layers)
     host = host or current_host()
     base = copy_of(layers)
-    name = base.tables.pop("name", "experiment")
-    directory = Path(str(base.tables.get("output", "runs"))) / str(name)
+    name = str(base.tables.get("name", "experiment"))
+    if NAME.fullmatch(name) is None:
+        raise ConfigError(layers.source, [f"name: {NAME_EXPECTED}, got {name!r}"])
+    directory = Path(str(base.tables.get("output", "runs"))) / name
     points, problems = [], {}
     for one, called_so in zip(raw, called, strict=True):
         own = copy_of(base)
-        merge(own, _nested(one.own), "sweep")
+        merge(own, {**_nested(one.own), "name": called_so.name}, "sweep")
         try:
             experiment = structured(own, host)
         except ConfigError as error:
             problems[called_so.name] = error.problems
             continue
-        placed = attrs.evolve(experiment, name=called_so.name, output=str(directory))
+        placed = attrs.evolve(experiment, output=str(directory))
         points.append(Point(called_so.name, placed, own, called_so.differs))
     if problems:
         raise ConfigError(layers.source, list(_gathered(problems, len(raw))))
-    return Sweep(str(name), layers.source, directory, points)
+    return Sweep(name, layers.source, directory, points)
 
 
 @attrs.frozen

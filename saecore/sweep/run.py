@@ -18,6 +18,7 @@ from saecore.plugins import Host, current_host
 from saecore.session import Session, writable
 from saecore.signals import Interrupted, Signals
 from saecore.sweep.display import Display
+from saecore.sweep.ending import report_of, tell
 from saecore.sweep.feeds import Shared, batches_that_fit
 from saecore.sweep.groups import Group, groups, shareable
 from saecore.sweep.record import Earlier, SweepRecord, earlier
@@ -65,8 +66,11 @@ def run_sweep(
                 training.train(group)
         except Interrupted as stop:
             stop.directory = sweep.directory
+            tell(sweep, None, finished=False)
             raise
-        return SweepResult(sweep.directory, training.finished, training.failed)
+        report = report_of(sweep, training.finished)
+        tell(sweep, report, finished=not training.failed)
+        return SweepResult(sweep.directory, training.finished, training.failed, report)
 
 
 class _Sweep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,10 +67,13 @@ def _print(found: Sequence[Row]) -> None:
     for one in head:
         text = one in ("run", "architecture")
         table.add_column(
-            one, justify="left" if text else "right", no_wrap=one != "run", overflow="fold"
+            one,
+            justify="left" if text else "right",
+            no_wrap=one != "run",
+            overflow="fold",
+            min_width=16 if one == "run" else None,
         )
     for line in lines:
         table.add_row(*line)
-    console = Console()
     # Into a file or a pipe nothing is broken into lines.
-    console.print(table, width=None if console.is_terminal else 1000, crop=False)
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)

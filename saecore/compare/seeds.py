@@ -82,7 +82,8 @@ def _stability(runs: Sequence[Compared]) -> Value | None:
     saes = [SAE.load_from_disk(one.directory / "sae") for one in runs]
     if any(one.cfg.d_sae > LARGEST for one in saes):
         return None
-    pairs = [float(match(a.W_dec, b.W_dec)[1].mean()) for a, b in combinations(saes, 2)]
+    directions = [one.W_dec.detach() for one in saes]
+    pairs = [float(match(a, b)[1].mean()) for a, b in combinations(directions, 2)]
     return Value(sum(pairs) / len(pairs))  # pairs of one seed are not independent: no interval
 
 

@@ -54,7 +54,7 @@ def written(figure: str, value: Value | None) -> str:
     if value is None:
         return "-"
     show = COLUMNS[figure][1]
-    exact = value.half is None or figure in ("tokens_per_second", "peak_memory")
+    exact = not value.half or figure in ("tokens_per_second", "peak_memory")
     return show(value.mean) if exact else f"{show(value.mean)} ± {show(value.half or 0.0)}"
 
 

@@ -28,7 +28,10 @@ MONITORS = (
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 """A name that can be a directory's."""
-NAME_EXPECTED = "expected up to 96 letters, digits, dots, dashes or underscores, starting with a letter or digit"
+NAME_EXPECTED = (
+    "expected up to 96 letters, digits, dots, dashes or underscores, "
+    "starting with a letter or digit"
+)
 
 Problem = tuple[str, str]
 """(key within the table, what is wrong with it)."""

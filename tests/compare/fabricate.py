@@ -44,7 +44,9 @@ def fabricate(output, name, seed=0, l0=4.0, directions=None, finished=True, **sa
         }
         (run / "evaluation.json").write_text(json.dumps(result))
     cpu = torch.device("cpu")
-    made = structure_choice("architecture", table, current_host())
+    made = structure_choice(
+        "architecture", {"architecture": "topk", "k": table["k"]}, current_host()
+    )
     built = made.build(Shape(8, 8, table["d_sae"], torch.float32, cpu))
     if directions is not None:
         built.W_dec.data.copy_(directions)

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from saecore.config.sweep import load_sweep
-from saecore.plan import Part
+from saecore.plan.record import Part
 from saecore.sweep import feeds
 from saecore.sweep.groups import groups
 from tests.faults.small import write_text

@@ -84,8 +84,16 @@ DASHES = ("", " (dashed)", " (dotted)", " (long dashes)")
 """How curves of a width are drawn."""
 
 
+def _kinds(rows: Sequence[Row]) -> dict[str, str]:
+    """What a colour stands for, by run: its architecture, or its row where there is only one."""
+    several = len({row.runs[0].architecture for row in rows}) > 1
+    return {
+        one.label: one.architecture if several else row.label for row in rows for one in row.runs
+    }
+
+
 def _colours(rows: Sequence[Row]) -> dict[str, int]:
-    found = dict.fromkeys(row.runs[0].architecture for row in rows)
+    found = dict.fromkeys(_kinds(rows).values())
     return {name: number for number, name in enumerate(found)}
 
 
@@ -95,7 +103,7 @@ def _shapes(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def _legend(rows: Sequence[Row]) -> str:
-    """Colours stand for architectures, shapes for widths."""
+    """Colours stand for architectures (or rows), shapes for widths."""
     colours = "".join(
         f'<li><button class="c{i % SERIES}" data-series="{i % SERIES}">{escape(name)}</button></li>'
         for name, i in _colours(rows).items()
@@ -116,7 +124,7 @@ def _frontiers(rows: Sequence[Row]) -> list[str]:
             continue
         x = Axis.over("L0 (active latents per token)", _ends(known, "l0"), log=True)
         y = Axis.over(label, _ends(known, figure))
-        shapes = _shapes(rows)
+        shapes, kinds = _shapes(rows), _kinds(rows)
         series = [
             Series(
                 name,
@@ -124,7 +132,7 @@ def _frontiers(rows: Sequence[Row]) -> list[str]:
                 [
                     _mark(row, figure, label, shapes[width(row.runs[0])])
                     for row in known
-                    if row.runs[0].architecture == name
+                    if kinds[row.runs[0].label] == name
                 ],
             )
             for name, colour in _colours(rows).items()
@@ -153,13 +161,13 @@ def _shown(value: Value) -> str:
 
 def _curves(rows: Sequence[Row], runs: Sequence[Compared]) -> list[str]:
     plots = []
-    colours, shapes = _colours(rows), _shapes(rows)
+    colours, shapes, kinds = _colours(rows), _shapes(rows), _kinds(rows)
     for figure, label in CURVES.items():
         series = []
         for one in runs:
             marks = [Mark(line["tokens"], line[figure], "") for line in one.curve if figure in line]
             if marks:
-                colour, dash = colours[one.architecture], shapes[width(one)]
+                colour, dash = colours[kinds[one.label]], shapes[width(one)]
                 series.append(Series(one.label, colour, marks, dash))
         if not series:
             continue

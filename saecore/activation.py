@@ -71,6 +71,8 @@ class Activation(nn.Module, abc.ABC):
     """Name of the activation that reads the published form, where that is another one."""
     latent_vectors: ClassVar[tuple[str, ...]] = ()
     """Parameters `[d_sae]` in the unit of pre-activations; they scale with them."""
+    competitive: ClassVar[bool] = False
+    """Whether the scale of a latent decides about others, too."""
     rank_by_abs: ClassVar[bool] = False
     """Whether latents compete by absolute value."""
     coefficient: ClassVar[str | None] = None

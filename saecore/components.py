@@ -24,6 +24,7 @@ KINDS: dict[str, str] = {
     "monitor": "(config) -> Monitor: (view) -> warning or None",
     "normalizer": "(config) -> Normalizer strategy",
     "optimizer": "(config, parameter groups, lr) -> Optimizer",
+    "release": "(config) -> ReleaseSource: recognise, list, load",
     "schedule": "(config) -> (step, total) -> float, a multiplier",
 }
 """Every kind of component and what its `build` makes."""
@@ -38,6 +39,7 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "model": ("name", "identity", "tokenizer", "vocab_size", "activations", "run_with"),
     "normalizer": ("tokens", "estimate", "apply", "restorer", "fold", "state_dict"),
     "optimizer": ("param_groups", "step", "zero_grad", "state_dict", "load_state_dict"),
+    "release": ("recognise", "list", "load"),
     "schedule": ("__call__",),
 }
 """What an object made by `build` must have; `a|b` is one of the two."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from saecore.activation import Activation
 from saecore.config.architecture import ArchitectureConfig, RescaledConfig
+from saecore.errors import ConfigError
 from saecore.sae_config import SAEConfig, Shape
 
 
@@ -32,6 +33,11 @@ class Weights(nn.Module):
     W_dec: nn.Parameter
     b_dec: nn.Parameter
     activation: Activation | None
+
+    @property
+    def competitive(self) -> bool:
+        """Whether latents compete, so that the scale of one decides about others, too."""
+        return self.activation is not None and self.activation.competitive
 
     def __init__(self, config: Any, shape: Shape) -> None:
         super().__init__()
@@ -126,6 +132,10 @@ class Weights(nn.Module):
             return self.decoder_norms().detach()
         return None
 
+    def weights_problem(self) -> str | None:
+        """What is wrong with weights that have the right shapes, where there is a rule."""
+        return None
+
     # -- folding ---------------------------------------------------------------------------
 
     def fold_scale(self) -> None:
@@ -135,8 +145,21 @@ class Weights(nn.Module):
             self.scale_latents(scale.clone())
 
     def fold_W_dec_norm(self) -> None:
-        """Give every decoder row norm 1; features grow by the norms, reconstructions stay."""
-        self.scale_latents(self.decoder_norms().detach().clamp(min=1e-8))
+        """Give every decoder row norm 1; features grow by the norms, reconstructions stay.
+
+        Raises:
+            ConfigError: latents compete by their scale, so that others would be active.
+        """
+        norms = self.decoder_norms().detach().clamp(min=1e-8)
+        if self.competitive and self.latent_scale() is None:
+            if (norms - 1).abs().max() <= 1e-4:
+                return
+            raise ConfigError(
+                self.architecture,
+                ["fold_W_dec_norm: latents compete by their pre-activations, so folding the norms "
+                 "of the decoder would make others active; leave it out"],
+            )  # fmt: skip
+        self.scale_latents(norms)
 
     def scale_latents(self, factor: Tensor) -> None:
         """Multiply pre-activations by `factor [d_sae]` and divide the decoder by it, in place."""

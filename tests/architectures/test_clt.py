@@ -334,3 +334,15 @@ def test_contradictory_files(changes, reason, tmp_path):
     with pytest.raises(ReleaseError, match=reason) as found:
         SAE.load_from_disk(tmp_path)
     assert "\n" not in str(found.value)
+
+
+def test_file_whose_latents_write_backwards_is_refused(tmp_path):
+    """Entries that the reconstruction would leave out are an error, not a silent difference."""
+    sae = clt()
+    sae.save_model(tmp_path)
+    assert isinstance(SAE.load_from_disk(tmp_path), SAE)
+    with torch.no_grad():
+        blocks(sae)[2, 3, 0, 1] = 0.5
+    sae.save_model(tmp_path)
+    with pytest.raises(ReleaseError, match="latents of layer 2 write to an earlier layer"):
+        SAE.load_from_disk(tmp_path)

@@ -22,6 +22,7 @@ class BatchTopK(Activation):
     (features after `encoding.scale`). Source: Bussmann et al. 2024.
     """
 
+    competitive = True
     published = "jumprelu"
     topk_threshold: Tensor
     topk_updates: Tensor

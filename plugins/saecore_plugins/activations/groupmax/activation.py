@@ -13,6 +13,8 @@ from saecore.sae_config import Shape, check_width
 class GroupMax(Activation):
     """The largest of each of k runs of d_sae / k latents; negative ones become explicit zeros."""
 
+    competitive = True
+
     def __init__(self, config: Any, shape: Shape) -> None:
         super().__init__()
         check_width(config.k, shape.d_sae)

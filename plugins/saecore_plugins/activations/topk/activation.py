@@ -16,6 +16,8 @@ from saecore.step import Scheduled, StepContext
 class TopK(Activation):
     """The k largest of each token; negative ones among them become explicit zeros."""
 
+    competitive = True
+
     def __init__(self, config: Any, shape: Shape) -> None:
         super().__init__()
         check_width(config.k, shape.d_sae)

@@ -88,6 +88,14 @@ class CLT(OpenSAE):
             cleared(self.W_dec, self.cfg.hooks)
             self.W_dec.mul_(decoder_norm / self.W_dec.norm(dim=1, keepdim=True))
 
+    def weights_problem(self) -> str | None:
+        """A latent that writes to a layer before its own, which `reconstruct` would leave out."""
+        size = self.cfg.d_out // self.cfg.hooks
+        for layer, rows in enumerate(self.W_dec.detach().chunk(self.cfg.hooks)):
+            if layer and bool(rows[:, : layer * size].any()):
+                return f"W_dec: latents of layer {layer} write to an earlier layer; expected zeros"
+        return None
+
     def encoding(self, x: Tensor) -> Encoding:
         """The encoders over `x [N, L, d]` or `[N, L · d]`."""
         by_layer = x.reshape(len(x), self.cfg.hooks, self.encoder.shape[1])

@@ -23,6 +23,7 @@ class MatchingPursuit(SAE):
     """
 
     architecture = "matching_pursuit"
+    competitive = True
     saved_fields: ClassVar = ("residual_threshold", "max_iterations", "stop_on_duplicate_support")
     training_fields = frozenset({"decoder_init_norm"})
     latent_vectors = ()

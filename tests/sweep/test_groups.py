@@ -26,7 +26,7 @@ def test_what_is_shared_and_what_is_not(text, tmp_path):
         {"name": "buffer", "buffer.tokens": 512},
         {"name": "head", "model.head": 1, "model.hook": "blocks.0.attn.hook_z"},
         {"name": "same-buffer", "buffer.tokens": 512, "sae.k": 2},
-        {"name": "ce", "training.loss": "ce"},
+        {"name": "ce", "training.loss": "ce", "sae.normalizer": "none"},
     ]
     found = groups(sweep_of(text, tmp_path, points).points)
     shared = [[one.name for one in group.points] for group in found]
@@ -44,7 +44,7 @@ def test_activations_of_a_dataset_have_no_forward(tmp_path):
     """Synthetic points run one by one."""
     file = tmp_path / "s.toml"
     file.write_text(
-        '[dataset]\ntype = "synthetic"\n[sae]\narchitecture = "topk"\nd_sae = 8\n'
+        '[dataset]\ntype = "synthetic"\nfeatures = 16\nd_in = 8\n[sae]\narchitecture = "topk"\nd_sae = 8\n'
         "[training]\ntokens = 10_000\n[sweep]\nsae.k = [1, 2]\n"
     )
     found = groups(load_sweep(file).points)

@@ -90,7 +90,7 @@ def test_the_model_runs_once(text, tmp_path, monkeypatch):
     assert len(contexts) == fills  # a fill of 256 tokens is one batch of 8 contexts of 32
 
 
-@pytest.mark.parametrize("step", [0, 5, 9])
+@pytest.mark.parametrize("step", [0, 5])
 def test_killed_and_given_again(text, tmp_path, reference, step):
     """Killed when one of the runs has done some steps, the same sweep goes on: each run from its
     own checkpoint, to the bits of an uninterrupted one; what had ended is not trained again.

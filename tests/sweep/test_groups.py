@@ -44,7 +44,8 @@ def test_activations_of_a_dataset_have_no_forward(tmp_path):
     """Synthetic points run one by one."""
     file = tmp_path / "s.toml"
     file.write_text(
-        '[dataset]\ntype = "synthetic"\nfeatures = 16\nd_in = 8\n[sae]\narchitecture = "topk"\nd_sae = 8\n'
+        '[dataset]\ntype = "synthetic"\nfeatures = 16\nd_in = 8\n'
+        '[sae]\narchitecture = "topk"\nd_sae = 8\n'
         "[training]\ntokens = 10_000\n[sweep]\nsae.k = [1, 2]\n"
     )
     found = groups(load_sweep(file).points)

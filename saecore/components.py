@@ -32,7 +32,7 @@ KINDS: dict[str, str] = {
 MEMBERS: dict[str, tuple[str, ...]] = {
     "activation": ("select", "train_select", "scheduled"),
     "architecture": ("select", "training_step", "state_dict"),
-    "dataset": ("fingerprint|seek",),
+    "dataset": ("fingerprint|seek|manifest",),
     "dead_latents": ("after_tokens", "losses", "acts", "after_step"),
     "evaluator": ("__call__",),
     "logger": ("start", "scalars", "artifact", "close"),
@@ -67,7 +67,8 @@ class Component:
     """One line for `saecore plugins`."""
     gives: frozenset[str] = frozenset()
     """Of a dataset: "activations" where it gives them itself and no language model is needed,
-    and "truth" where it knows the true features behind them."""
+    "truth" where it knows the true features behind them, and "recorded" where they are those of a
+    language model's hooks, kept on disk (it builds an `ActivationCache`)."""
     needs: str = attrs.field(
         default="model", validator=attrs.validators.in_(("model", "activations", "truth"))
     )

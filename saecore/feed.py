@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from saecore.backend import ModelBackend
-from saecore.config.experiment import Experiment
+from saecore.cache.reading import ActivationCache
+from saecore.config.experiment import Experiment, ModelTable
 from saecore.config.explain import to_tables
 from saecore.data.shared import Reader
 from saecore.data.source import ActivationSource, OwnActivations
@@ -56,6 +57,8 @@ def make_feed(experiment: Experiment, source: str) -> Feed:
     Raises:
         SaecoreError: they are missing, or the experiment does not fit them.
     """
+    if "recorded" in experiment.dataset.plugin.component.gives:
+        return _from_cache(experiment, source)
     if experiment.model is None:
         return _from_dataset(experiment, source)
     return _from_model(experiment, source)
@@ -80,6 +83,48 @@ def _from_dataset(experiment: Experiment, source: str) -> Feed:
             **stream.metadata,
             "corpus": stream.fingerprint,
         },
+    )
+
+
+def _from_cache(experiment: Experiment, source: str) -> Feed:
+    """A cache; with [model] its evaluators run the model that made it."""
+    table, model = experiment.dataset, experiment.model
+    try:
+        cache: ActivationCache = table.plugin.build(table.seed)
+    except ConfigError as error:
+        raise ConfigError(source, error.problems) from None
+    manifest, backend = cache.manifest, None
+    if model is None:
+        name = cache.only_hook(table.plugin.config.hook)
+        stream = cache.stream([name], device=pick_device("auto", source))
+        where: dict[str, Any] = {"hook_name": name, "hook_head_index": None}
+    else:
+        device = pick_device(model.device, source)
+        loaded: ModelBackend = model.plugin.build(device, DTYPES[model.dtype])
+        cache.check_model(loaded)
+        sizes(experiment, loaded, source)
+        stream = cache.stream(model.read_hooks, model.targets, model.head, device)
+        where, backend = hook_metadata(model), loaded
+    stored = {} if manifest.dtype == "float32" else {"activations_stored_as": manifest.dtype}
+    heads = len(manifest.hooks[stream.hooks[0]]) > 1 and stream.head is None
+    tokens = experiment.evaluation.tokens
+    held_out = stream.held_out()
+    return Feed(
+        source=stream,
+        d_in=stream.d_in,
+        d_out=stream.d_out,
+        device=stream.device,
+        origin=held_out if backend is None else backend,
+        held_out=min(tokens, held_out.rows()) if backend is None else cache.contexts,
+        record={
+            "model": dict(manifest.model),
+            "dataset": dict(manifest.dataset),
+            "corpus": stream.fingerprint,
+            "tokens_key": manifest.stream["tokens_key"],
+        },
+        metadata={**manifest.metadata, **where, **stored},
+        backend=backend,
+        reshape="hook_z" if heads else "none",
     )
 
 
@@ -143,24 +188,31 @@ def model_feed(
             "corpus": rows.corpus,
             "tokens_key": rows.key,
         },
-        metadata=_metadata(experiment, backend, rows),
+        metadata={**text_metadata(experiment, backend, rows), **hook_metadata(model)},
         backend=backend,
         reshape="hook_z" if heads else "none",
         stream=window if isinstance(window, Reader) else None,
     )
 
 
-def _metadata(experiment: Experiment, backend: ModelBackend, rows: TokenRows) -> dict[str, Any]:
-    model, data = experiment.language_model, experiment.dataset
+def hook_metadata(model: ModelTable) -> dict[str, Any]:
+    """What the metadata of an SAE say of where it reads, under SAELens' names."""
     return {
-        "dataset_path": rows.identity.get("name", data.plugin.name),
         "hook_name": model.read_hooks[0],
-        "model_name": backend.name,
-        "model_class_name": type(getattr(backend, "model", backend)).__name__,
         "hook_head_index": model.head,
         **({"hook_names": list(model.hooks)} if model.hooks else {}),
         **({"hook_name_out": model.target_hook} if model.target_hook else {}),
         **({"hook_names_out": list(model.target_hooks)} if model.target_hooks else {}),
+    }
+
+
+def text_metadata(experiment: Experiment, backend: ModelBackend, rows: TokenRows) -> dict[str, Any]:
+    """What they say of model and text."""
+    data = experiment.dataset
+    return {
+        "dataset_path": rows.identity.get("name", data.plugin.name),
+        "model_name": backend.name,
+        "model_class_name": type(getattr(backend, "model", backend)).__name__,
         "context_size": data.context_size,
         "seqpos_slice": list(data.positions) if data.positions else [None],
         "prepend_bos": data.prepend_bos,

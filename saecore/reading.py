@@ -98,20 +98,11 @@ def sizes(experiment: Experiment, backend: ModelBackend, source: str) -> tuple[i
     return d_in, d_out
 
 
-def read_tokens(
-    table: DatasetTable, backend: ModelBackend, source: str, evaluated: int
-) -> TokenRows:
-    """Tokenise and pack the text, or open what was made before.
-
-    Args:
-        table: the text, and how it becomes contexts.
-        backend: the language model, for its tokenizer.
-        source: where the settings come from, for error messages.
-        evaluated: held-out tokens that will be needed.
+def packing_of(table: DatasetTable, backend: ModelBackend, source: str) -> Packing:
+    """How documents become contexts of a model's tokens.
 
     Raises:
         ConfigError: the tokenizer has no such special token.
-        DataError: there is no text, or none held out.
     """
     special = special_tokens(backend.tokenizer)
     problems = []
@@ -136,21 +127,37 @@ def read_tokens(
             )
     if problems:
         raise ConfigError(source, problems)
-    packing = Packing(
+    return Packing(
         table.context_size,
         begin_context=special["bos"] if table.prepend_bos else None,
         separator=separator,
         concat=table.concat,
     )
+
+
+def read_tokens(
+    table: DatasetTable, backend: ModelBackend, source: str, evaluated: int
+) -> TokenRows:
+    """Tokenise and pack the text, or open what was made before.
+
+    Args:
+        table: the text, and how it becomes contexts.
+        backend: the language model, for its tokenizer.
+        source: where the settings come from, for error messages.
+        evaluated: held-out tokens that will be needed.
+
+    Raises:
+        ConfigError: the tokenizer has no such special token.
+        DataError: there is no text, or none held out.
+    """
+    packing = packing_of(table, backend, source)
     documents = table.plugin.build(backend.tokenizer)
-    rows = token_rows(
-        documents,
-        backend.tokenizer,
-        backend.vocab_size,
-        packing,
-        table.held_out,
-        max(1, evaluated // table.context_size) if evaluated else 0,
-    )
+    contexts = max(1, evaluated // table.context_size) if evaluated else 0
+    how = (backend.tokenizer, backend.vocab_size, table.held_out, contexts)
+    if hasattr(documents, "rows"):  # KeptTokens
+        rows: TokenRows = documents.rows(packing, *how)
+    else:
+        rows = token_rows(documents, how[0], how[1], packing, *how[2:])
     if evaluated and not len(rows.held_out):
         raise DataError(
             "dataset.held_out: no context of held-out text to evaluate on; raise "

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from saecore import checkpoint
+from saecore.cache.manifest import MANIFEST
 from saecore.errors import SaecoreError
 from saecore.resume import RECORD, RESULT, read_record
 
@@ -36,6 +37,9 @@ def verify(directory: Path) -> Iterator[Finding]:
     """
     if not directory.is_dir():
         raise SaecoreError(f"{directory}: no such directory; expected that of a run")
+    if (directory / MANIFEST).exists():
+        yield from _cache(directory)
+        return
     if not any((directory / name).exists() for name in (RECORD, "checkpoints", "sae")):
         raise SaecoreError(f"{directory}: not a run's directory (it has no {RECORD})")
     yield _looked_at(directory / RECORD, _record)
@@ -54,6 +58,25 @@ def verify(directory: Path) -> Iterator[Finding]:
         yield _looked_at(directory / "sae", _sae)
     elif (directory / "sae" / "cfg.json").exists():
         yield _looked_at(directory / "sae", _sae)
+
+
+def _cache(directory: Path) -> Iterator[Finding]:
+    """Every shard of a cache of activations, its hash included."""
+    from saecore.cache import manifest as cache
+    from saecore.cache.verified import check_hash
+
+    text = (directory / MANIFEST).read_text(encoding="utf-8")
+    manifest = cache.read_manifest(text, str(directory / MANIFEST))
+    for side in ("held_out", "train"):
+        for number in range(manifest.shards(side)):
+            file = directory / cache.shard_name(side, number)
+
+            def whole(file: Path) -> str:
+                shard = cache.read_shard(file.with_suffix(".json"))
+                check_hash(file, shard)
+                return f"{shard.bytes:_} bytes, as they were written"
+
+            yield _looked_at(file, whole)
 
 
 def _looked_at(path: Path, look: Callable[[Path], str]) -> Finding:

@@ -17,5 +17,5 @@ def test_the_short_form_holds():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) == 13
+    assert len(rows) == 14
     assert all(" held" in line for line in rows), done.stdout

@@ -18,6 +18,8 @@ COMMANDS = {
     "check": "Validate an experiment file and print it resolved, with the origin of each value.",
     "show": "List the points of a sweep, or print an experiment resolved.",
     "compare": "Compare runs: a table, and a report with the plots people publish.",
+    "cache": "Write the activations that an experiment trains on to disk.",
+    "tokenize": "Write the tokens of an experiment's text to disk.",
     "runs": "List finished and unfinished runs with their figures.",
     "verify": "Check every file of a run: checkpoints, metrics, the saved SAE.",
     "plugins": "List the installed plugins, or describe one.",

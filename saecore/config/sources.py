@@ -33,6 +33,8 @@ def available(experiment: Any) -> frozenset[str]:
     """
     dataset = getattr(experiment, "dataset", None)
     gives: frozenset[str] = dataset.plugin.component.gives if dataset else frozenset()
+    if "recorded" in gives and getattr(experiment, "model", None) is not None:
+        return gives | {"model"}
     return gives or frozenset({"model", "activations"})
 
 
@@ -47,7 +49,10 @@ def mismatches(experiment: Experiment) -> Iterator[tuple[str, str]]:
     dataset, have = experiment.dataset, available(experiment)
     name = dataset.plugin.name
     yield from _end_to_end(experiment)
-    if "model" in have:
+    recorded = "recorded" in have
+    if recorded and experiment.model is not None and dataset.plugin.config.hook is not None:
+        yield "dataset.hook", "[model] names the hooks; remove the key"
+    if "model" in have and not recorded:
         if experiment.model is None:
             yield (
                 "model",
@@ -55,7 +60,7 @@ def mismatches(experiment: Experiment) -> Iterator[tuple[str, str]]:
                 'type and hook, or use dataset.type = "synthetic"',
             )
     else:
-        if experiment.model is not None:
+        if experiment.model is not None and not recorded:
             yield "model", f"dataset {name} gives activations itself, no model; remove [model]"
         for path, table in (("dataset", dataset), ("buffer", experiment.buffer)):
             for field in attrs.fields(type(table)):
@@ -78,6 +83,13 @@ def _end_to_end(experiment: Experiment) -> Iterator[tuple[str, str]]:
     """Report what does not go with a loss through the model."""
     training, dataset, model = experiment.training, experiment.dataset, experiment.model
     if training.loss == "mse":
+        return
+    if "recorded" in available(experiment):
+        yield (
+            "training.loss",
+            f'"{training.loss}" runs the model on contexts, which dataset '
+            f'{dataset.plugin.name} does not have; expected "mse"',
+        )
         return
     loss = f'with training.loss = "{training.loss}"'
     if model is None:

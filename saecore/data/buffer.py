@@ -92,6 +92,14 @@ class Window:
         Raises:
             DataError: the text has ended; the message says how many rows there were.
         """
+        return self._batch(self.next_rows(size))
+
+    def next_rows(self, size: int) -> Rows:
+        """The next `size` rows, a column per hook.
+
+        Raises:
+            DataError: as `next`.
+        """
         parts: list[Rows] = []
         missing = size
         if self._serve < 0:
@@ -109,7 +117,7 @@ class Window:
             if self._position == self._begin + len(self._served):
                 self._begin += len(self._served)
                 self._serve, self._served = self._serve + 1, None
-        return self._batch(Rows.join(parts))
+        return Rows.join(parts)
 
     def rows(self) -> int | None:
         """Rows in the whole stream; None while the text has not been read to its end."""
@@ -185,9 +193,17 @@ class Window:
             return size * self.contexts.context_size
         return int(self._keep(self._tokens(n)).sum())
 
+    def used_rows(self, tokens: Tensor) -> int:
+        """How many of some contexts' tokens `[n, context_size]` are used."""
+        return int(self._keep(tokens).sum())
+
     def _run_fill(self, n: int) -> Rows:
         """Run the model over fill n."""
-        tokens, s = self._tokens(n), self.settings
+        return self.read_rows(self._tokens(n))
+
+    def read_rows(self, tokens: Tensor) -> Rows:
+        """Run the model over contexts `[n, context_size]`; their rows in order."""
+        s = self.settings
         keep = self._keep(tokens)
         positions = torch.arange(tokens.shape[1]).expand_as(tokens)
         names = tuple(dict.fromkeys((*s.hooks, *s.targets)))

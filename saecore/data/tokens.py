@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
@@ -53,6 +53,20 @@ class TokenRows:
     """Hash of the text."""
     identity: dict[str, Any] = attrs.field(factory=dict)
     """What the dataset says of itself: name, revision, …"""
+
+
+class KeptTokens(Protocol):
+    """What a dataset component may build in place of documents: contexts made before."""
+
+    def rows(
+        self, packing: Packing, tokenizer: Any, vocab_size: int, share: float, evaluated: int
+    ) -> TokenRows:
+        """The contexts, if they were made as these settings say.
+
+        Raises:
+            DataError: they were not.
+        """
+        ...
 
 
 def cache_directory() -> Path:

@@ -64,7 +64,8 @@ def shareable(experiment: Experiment) -> bool:
 
 def _alone(experiment: Experiment) -> str:
     """Why an experiment cannot share a stream with any other."""
-    if experiment.model is None:
+    recorded = "recorded" in experiment.dataset.plugin.component.gives
+    if recorded or experiment.model is None:
         return "its dataset gives activations by itself; there is no forward to share"
     loss = experiment.training.loss
     if loss != "mse":

@@ -22,6 +22,7 @@ from tests.faults.small import write_text
 
 FAULTS = {
     "kill": (8, 2000, partial(kills.at_random, numbers=(SIGKILL,))),
+    "caching": (5, 50, kills.while_caching),
     "sigint": (3, 100, partial(kills.at_random, numbers=(SIGINT,))),
     "sigterm": (3, 100, partial(kills.at_random, numbers=(SIGTERM,))),
     "twice": (3, 100, partial(kills.at_random, numbers=(SIGTERM, SIGTERM))),

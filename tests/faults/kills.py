@@ -151,3 +151,45 @@ def at_random(
         sys.stdout.flush()
     row.notes = f"{runs} runs of {STEPS} steps" + (f", {in_save} kills in a save" if hard else "")
     return row
+
+
+def while_caching(text: Path, directory: Path, n: int, seed: int) -> Row:
+    """Kill the writing of a cache at random instants until `n` kills have been made."""
+    from saecore.cache import writing
+
+    row = Row(
+        "kill -9 while activations are written",
+        "shards that are whole stay, and the cache is bit-identical to an uninterrupted one",
+    )
+    rng = random.Random(seed)
+    writing.SHARD_BYTES = 0  # shards of 1024 rows
+    base = tables(text, directory, training={"tokens": 9 * 1024})
+
+    def write(target: Path) -> int:
+        writing.prepare(structure_experiment(base), target).write()
+        return 0
+
+    begin = time.monotonic()
+    write(directory / "whole")
+    duration = time.monotonic() - begin
+    uninterrupted = _content(directory / "whole")
+    caches = 0
+    while row.n < n:
+        caches += 1
+        target = directory / f"cache-{caches}"
+        for _ in range(1000):
+            child = forked(lambda target=target: write(target))
+            time.sleep(rng.uniform(0, duration / 2))
+            os.kill(child, signal.SIGKILL)
+            if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+                break
+            row.n += 1
+        if _content(target) != uninterrupted:
+            row.failures.append(f"cache {caches} differs")
+    row.notes = f"{caches} caches"
+    return row
+
+
+def _content(directory: Path) -> dict[str, bytes]:
+    files = [one for one in directory.rglob("*") if one.is_file() and one.name != ".lock"]
+    return {str(one.relative_to(directory)): one.read_bytes() for one in files}

@@ -165,7 +165,7 @@ def batch_topk(
     values, cells = [rows.new_empty(0)], [torch.empty(0, dtype=torch.int64)]
     for chunk in chunks(rows, encoder, b_enc, scale):
         if bound is None:
-            bound = float(plain.sampled_limit(chunk.sample(), n / (len(rows) * d_sae)))
+            bound = float(plain.sampled_limit(chunk.sample(), n / (len(rows) * d_sae)).numpy())
         size = len(chunk)
         kept, latents = rows.new_empty(size, room), torch.empty(size, room, dtype=torch.int64)
         found = torch.empty(size, dtype=torch.int64)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from saecore.language_model.config import LanguageModelSAERunnerConfig
     from saecore.language_model.runner import SAETrainingRunner
     from saecore.language_model.store import ActivationsStore
+    from saecore.releases.publish import upload_saes_to_huggingface
     from saecore.runner import run
     from saecore.sae import SAE
     from saecore.sae_config import Shape
@@ -39,6 +40,7 @@ _HOME = {
     "hookimpl": "saecore.hookspecs",
     "load_experiment": "saecore.config",
     "run": "saecore.runner",
+    "upload_saes_to_huggingface": "saecore.releases.publish",
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "hookimpl",
     "load_experiment",
     "run",
+    "upload_saes_to_huggingface",
 ]
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from saecore.releases.upload import Published
 
 
 @click.command("push")
@@ -32,23 +36,34 @@ def command(
     HF_TOKEN.
     """
     from saecore.releases.publish import cache_type, upload_cache, upload_saes_to_huggingface
-    from saecore.releases.upload import Conflict, Published
+    from saecore.releases.upload import ConflictError
 
     cache = cache_type(path)
     if cache is not None and name is not None:
         raise click.UsageError("--id is for SAEs; a cache takes a repository of its own")
 
     def push(overwrite: bool) -> Published:
-        options = {"private": private, "overwrite": overwrite, "revision": revision}
         if cache is not None:
-            return upload_cache(path, repo, license=licence, **options)
+            return upload_cache(
+                path,
+                repo,
+                private=private,
+                overwrite=overwrite,
+                revision=revision,
+                license=licence,
+            )
         return upload_saes_to_huggingface(
-            [path] if name is None else {name: path}, repo, license=licence, **options
+            [path] if name is None else {name: path},
+            repo,
+            private=private,
+            overwrite=overwrite,
+            revision=revision,
+            license=licence,
         )
 
     try:
         done = push(overwrite)
-    except Conflict as conflict:
+    except ConflictError as conflict:
         if not interactive():
             raise
         click.echo(f"{repo} has other content under: {', '.join(conflict.names)}", err=True)

@@ -27,6 +27,10 @@ PRIVATE = ("logger", "output")
 """Tables of an experiment that are nobody else's business: where it was logged and kept."""
 
 
+MEASURED = {"l0": "l0", "variance_explained": "explained_variance"}
+"""Figures in an SAE's metadata, and what the evaluator calls them."""
+
+
 @attrs.frozen
 class Item:
     """One SAE and what is known of it."""
@@ -72,7 +76,7 @@ def upload_saes_to_huggingface(
 
     Raises:
         ReleaseError: an SAE cannot be read, two have the same name, there are other files of these
-            names (`Conflict`), or the hub refuses.
+            names (`ConflictError`), or the hub refuses.
     """
     target = Target(repo_id, token, revision, private)
     named = list(saes.items()) if isinstance(saes, Mapping) else [(None, one) for one in saes]
@@ -190,9 +194,9 @@ def _item(given: SAE | Loaded | str | Path) -> Item:
     item = Item(loaded, _json(path / RESULT), _json(path / RECORD))
     if item.evaluation is None:
         return item
-    figures = {"l0": figure(item.evaluation["figures"], "l0"),
-               "variance_explained": figure(item.evaluation["figures"], "explained_variance")}  # fmt: skip
-    known = {key: one for key, one in figures.items() if one is not None}
+    held_out = item.evaluation["figures"]
+    found = {key: figure(held_out, name) for key, name in MEASURED.items()}
+    known = {key: one for key, one in found.items() if one is not None}
     cfg = loaded.sae.cfg
     loaded.sae.cfg = attrs.evolve(cfg, metadata=Metadata({**cfg.metadata, **known}))
     return item

@@ -18,7 +18,7 @@ from saecore.releases.repository import inside
 README = "README.md"
 
 
-class Conflict(ReleaseError):
+class ConflictError(ReleaseError):
     """The repository has other files of these names, and nobody said that they may go.
 
     Args:
@@ -133,7 +133,7 @@ class Target:
             overwrite: whether files of other content may be replaced.
 
         Raises:
-            Conflict: there are such files and they may not.
+            ConflictError: there are such files and they may not.
             ReleaseError: a name cannot be one of a file, or the hub does not accept the files.
         """
         for name in files:
@@ -142,9 +142,10 @@ class Target:
         commit, there = self.contents()
         other = {name: one for name, one in files.items() if not same(one, there.get(name))}
         if (replaced := sorted(set(other) & set(there))) and not overwrite:
-            raise Conflict(self.name, replaced)
+            raise ConflictError(self.name, replaced)
         old = None if commit is None or README not in there else self.card(commit)
-        text, notes = card(old), ()
+        text = card(old)
+        notes: tuple[str, ...] = ()
         if text is None:
             notes = (f"{README} is somebody's own and stays as it is; add these names by hand",)
         url, size = self._url(), sum(one.stat().st_size for one in files.values())

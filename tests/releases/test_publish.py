@@ -1,4 +1,4 @@
-"""Publishing through the hub's own client, to a local hub: what is there afterwards, and why not."""
+"""Publishing through the hub's own client, to a local hub: what is there afterwards."""
 
 import json
 import traceback
@@ -14,7 +14,7 @@ from saecore.cli import cli
 from saecore.errors import ReleaseError
 from saecore.releases import hub as module
 from saecore.releases.card import BEGIN, END
-from saecore.releases.upload import Conflict
+from saecore.releases.upload import ConflictError
 from saecore.sae_config import Metadata
 from tests.hub import BAD_TOKEN
 from tests.releases.saes import kind
@@ -189,7 +189,7 @@ def test_nothing_is_replaced_unasked(hub, sae, tmp_path):
     before = dict(files(hub))
     with torch.no_grad():
         sae.b_dec.add_(1.0)
-    with pytest.raises(Conflict, match=rf"1 of these names \({HOOK}/sae_weights"):
+    with pytest.raises(ConflictError, match=rf"1 of these names \({HOOK}/sae_weights"):
         upload_saes_to_huggingface([sae], REPO, TOKEN)
     assert files(hub) == before
     done = upload_saes_to_huggingface([sae], REPO, TOKEN, overwrite=True)
@@ -295,7 +295,7 @@ def test_push_asks(hub, a_run, monkeypatch):
     """Without a terminal other content is an error; at one the command asks, and no is no."""
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.put(REPO, {f"{HOOK}/cfg.json": b"{}"})
-    assert isinstance(push(a_run).exception, Conflict)
+    assert isinstance(push(a_run).exception, ConflictError)
     monkeypatch.setattr("saecore.cli.push.interactive", lambda: True)
     push(a_run, input="n\n")
     assert files(hub)[f"{HOOK}/cfg.json"] == b"{}"

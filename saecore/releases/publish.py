@@ -234,6 +234,11 @@ def _written(
     files, configs = {}, {}
     for number, (name, item) in enumerate(items.items()):
         sae, place = published(item.loaded.sae), directory / str(number)
+        if sae.separate_target and sae.cfg.normalize_activations != "none":
+            raise ReleaseError(
+                f"{name}: a transcoder with normalize_activations = "
+                f"{sae.cfg.normalize_activations!r} is not published: SAELens would leave that out"
+            )
         sae.cfg = attrs.evolve(sae.cfg, metadata=Metadata(shareable(dict(sae.cfg.metadata))))
         write_sae(sae, place, item.loaded.sparsity)
         configs[name] = cfg_dict(sae)

@@ -17,7 +17,7 @@ from saecore.releases.card import BEGIN, END
 from saecore.releases.upload import ConflictError
 from saecore.sae_config import Metadata
 from tests.hub import BAD_TOKEN
-from tests.releases.saes import kind
+from tests.releases.saes import changed, kind
 from tests.releases.sample import saved
 
 REPO = "username/my-saes"
@@ -156,6 +156,14 @@ def test_an_architecture_that_saelens_lacks(hub):
     card = files(hub)["README.md"].decode()
     assert "SAELens has no such architecture" in card
     assert "library_name: saecore" in card
+
+
+def test_what_saelens_would_read_wrongly(hub):
+    """A transcoder that scales its input is refused, for SAELens would not."""
+    sae = changed(kind("transcoder"), normalize_activations="constant_norm_rescale")
+    with pytest.raises(ReleaseError, match="SAELens would leave that out"):
+        upload_saes_to_huggingface([sae], REPO, TOKEN)
+    assert not hub.repositories
 
 
 def test_rows_are_added(hub, sae, a_run):

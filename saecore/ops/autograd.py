@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from saecore.codes import Pattern
-from saecore.ops import plain
+from saecore.ops.dispatch import function
 
 
 class Preactivations(torch.autograd.Function):
@@ -42,12 +42,13 @@ class Preactivations(torch.autograd.Function):
         x, W_enc, centre = ctx.saved_tensors
         pattern, encoder = ctx.pattern, W_enc.t()
         d_x = d_W = d_centre = None
-        d_b = plain.latent_sum(pattern, grad)
+        d_b = function("latent_sum", grad)(pattern, grad)
         if ctx.needs_input_grad[2]:
-            d_x = plain.gather_sum(pattern, grad, encoder.contiguous())
+            d_x = function("gather_sum", grad, encoder)(pattern, grad, encoder.contiguous())
         if ctx.needs_input_grad[3]:
             centred = x if centre is None else x - centre
-            d_W = plain.scatter_outer(pattern, grad, centred.contiguous()).t()
+            scatter = function("scatter_outer", grad, centred)
+            d_W = scatter(pattern, grad, centred.contiguous()).t()
         if centre is not None and ctx.needs_input_grad[5]:
             d_centre = -(d_b @ encoder)
         return None, None, d_x, d_W, d_b, d_centre
@@ -62,7 +63,9 @@ class Decode(torch.autograd.Function):
         ctx.pattern = pattern
         ctx.save_for_backward(values, W_dec)
         with torch.autocast(W_dec.device.type, enabled=False):  # sums stay exact
-            return plain.gather_sum(pattern, values, W_dec.contiguous())
+            gather = function("gather_sum", values, W_dec)
+            decoded: Tensor = gather(pattern, values, W_dec.contiguous())
+            return decoded
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -71,7 +74,8 @@ class Decode(torch.autograd.Function):
         values, W_dec = ctx.saved_tensors
         d_values = d_W = None
         if ctx.needs_input_grad[0]:
-            d_values = plain.dot(ctx.pattern, grad, W_dec.contiguous())
+            d_values = function("dot", grad, W_dec)(ctx.pattern, grad, W_dec.contiguous())
         if ctx.needs_input_grad[2]:
-            d_W = plain.scatter_outer(ctx.pattern, values, grad.contiguous())
+            scatter = function("scatter_outer", values, grad)
+            d_W = scatter(ctx.pattern, values, grad.contiguous())
         return d_values, None, d_W

@@ -2,9 +2,9 @@
 
 Matrices here are latent-major: `encoder [d_sae, d_in]`, `matrix [d_sae, d]`.
 
-Few entries are gathered, many are multiplied: a gather of one row costs about as much as 90
-to 180 multiplications of a dense product, so above `DENSE` entries per cell a chunk of rows is
-made dense and multiplied.
+Few entries are gathered, many are multiplied: a row that is gathered costs as much as 8 to 16
+rows of a dense product (more on a GPU), so above `DENSE` entries per cell a chunk of rows is made
+dense and multiplied.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from saecore.codes import Codes, Pattern
 CHUNK_BYTES = 16 * 2**20
 """Size of the dense chunk that is worked on at a time."""
 
-DENSE = 1 / 100
+DENSE = 1 / 16
 """Density above which chunks are multiplied instead of gathered."""
 
 
-def _chunks(n_rows: int, width: int, itemsize: int) -> Iterator[slice]:
+def row_chunks(n_rows: int, width: int, itemsize: int) -> Iterator[slice]:
+    """Parts of `range(n_rows)` of about CHUNK_BYTES."""
     step = max(1, CHUNK_BYTES // (width * itemsize))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
 
-def _preactivation_chunks(
+def preactivation_chunks(
     x: Tensor, encoder: Tensor, b_enc: Tensor, centre: Tensor | None
 ) -> Iterator[tuple[slice, Tensor]]:
     """Row chunks of the pre-activations, all in one reused buffer `[rows, d_sae]`."""
@@ -39,7 +40,7 @@ def _preactivation_chunks(
     if torch.is_autocast_enabled(device):
         low = torch.get_autocast_dtype(device)
         centred, encoder = centred.to(low), encoder.to(low)
-    chunks = list(_chunks(len(x), len(encoder), x.element_size()))
+    chunks = list(row_chunks(len(x), len(encoder), x.element_size()))
     if not chunks:
         return
     rows = chunks[0].stop
@@ -62,7 +63,7 @@ def _top(ranked: Tensor, k: int) -> Tensor:
     values, columns = ranked.topk(k + 1, dim=1)
     tied = values[:, k - 1] == values[:, k]
     columns = columns[:, :k]
-    if k and bool(tied.any()):
+    if k and tied.any().cpu().numpy():  # on the CPU no transfer
         rows, kth = ranked[tied], values[tied, k - 1 : k]
         larger, equal = rows > kth, rows == kth
         wanted = k - larger.sum(1, keepdim=True)
@@ -70,6 +71,33 @@ def _top(ranked: Tensor, k: int) -> Tensor:
         columns = columns.clone()
         columns[tied] = kept.nonzero(as_tuple=True)[1].view(-1, k)
     return columns
+
+
+def choose_top(
+    pre: Tensor,
+    which: Tensor,
+    k: int,
+    scale: Tensor | None,
+    by_abs: bool,
+    values: Tensor,
+    indices: Tensor,
+) -> None:
+    """Write the k best of some rows of a chunk into `values` and `indices` `[rows, k]`.
+
+    Args:
+        pre: the chunk `[rows, d_sae]`.
+        which: the rows, bool.
+        k: number wanted.
+        scale: factor of the ranking `[d_sae]`.
+        by_abs: rank by absolute value.
+        values: pre-activations of the chosen.
+        indices: their latents.
+    """
+    some = pre[which]
+    ranked = some if scale is None else some * scale
+    columns = _top(ranked.abs() if by_abs else ranked, k)
+    indices[which] = columns
+    values[which] = some.gather(1, columns)
 
 
 def select_topk(
@@ -85,7 +113,7 @@ def select_topk(
     d_sae = len(encoder)
     values = x.new_empty(len(x), k)
     indices = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
-    for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+    for chunk, pre in preactivation_chunks(x, encoder, b_enc, centre):
         ranked = pre if scale is None else pre * scale
         columns = _top(ranked.abs() if by_abs else ranked, k)
         indices[chunk] = columns
@@ -112,11 +140,11 @@ def select_batch_topk(
         limit: Tensor | None = None
         ranks, values = [x.new_empty(0)], [x.new_empty(0)]
         cells = [torch.empty(0, dtype=torch.int64, device=x.device)]  # row * d_sae + latent
-        for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+        for chunk, pre in preactivation_chunks(x, encoder, b_enc, centre):
             ranked = (pre if scale is None else pre * scale).reshape(-1)
             if sampled:
                 if limit is None:
-                    limit = _sampled_limit(ranked, n / (len(x) * d_sae))
+                    limit = sampled_limit(ranked, n / (len(x) * d_sae))
                 found = (ranked > limit).nonzero(as_tuple=True)[0]
             else:
                 found = _top(ranked[None], min(n, len(ranked)))[0].sort().values
@@ -127,10 +155,10 @@ def select_batch_topk(
         if len(candidates) >= n:
             break
     kept = _top(candidates[None], min(n, len(candidates)))[0].sort().values
-    return torch.cat(values)[kept], _pattern(torch.cat(cells)[kept], len(x), d_sae)
+    return torch.cat(values)[kept], pattern_of(torch.cat(cells)[kept], len(x), d_sae)
 
 
-def _sampled_limit(ranked: Tensor, share: float) -> Tensor:
+def sampled_limit(ranked: Tensor, share: float) -> Tensor:
     """A value that about 1.3 times `share` of the entries exceed, from every 61st of them."""
     sample = ranked[:: 61 if len(ranked) > 61 * 4096 else 1]  # odd: all latents are met
     return sample.sort(descending=True).values[min(len(sample) - 1, int(1.3 * share * len(sample)))]
@@ -144,7 +172,7 @@ def select_group_max(
     values = x.new_empty(len(x), groups)
     indices = torch.empty(len(x), groups, dtype=torch.int64, device=x.device)
     starts = torch.arange(0, d_sae, d_sae // groups, device=x.device)
-    for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+    for chunk, pre in preactivation_chunks(x, encoder, b_enc, centre):
         grouped = pre.unflatten(1, (groups, -1))
         largest = grouped.amax(-1, keepdim=True)
         indices[chunk] = (grouped == largest).byte().argmax(-1) + starts  # the first of equals
@@ -159,14 +187,14 @@ def select_above(
     """Values and pattern of every entry above the threshold."""
     d_sae = len(encoder)
     values, cells = [x.new_empty(0)], [torch.empty(0, dtype=torch.int64, device=x.device)]
-    for chunk, pre in _preactivation_chunks(x, encoder, b_enc, centre):
+    for chunk, pre in preactivation_chunks(x, encoder, b_enc, centre):
         found = (pre > threshold).reshape(-1).nonzero(as_tuple=True)[0]
         values.append(pre.reshape(-1)[found])
         cells.append(found + chunk.start * d_sae)
-    return torch.cat(values), _pattern(torch.cat(cells), len(x), d_sae)
+    return torch.cat(values), pattern_of(torch.cat(cells), len(x), d_sae)
 
 
-def _pattern(cells: Tensor, n_rows: int, d_sae: int) -> Pattern:
+def pattern_of(cells: Tensor, n_rows: int, d_sae: int) -> Pattern:
     """The pattern of ascending cell numbers `row * d_sae + latent`."""
     bounds = torch.arange(n_rows + 1, device=cells.device) * d_sae
     return Pattern(cells % d_sae, torch.searchsorted(cells, bounds), d_sae)
@@ -197,8 +225,8 @@ def dot(pattern: Pattern, rows: Tensor, matrix: Tensor) -> Tensor:
     """For each entry `rows[row] · matrix[latent]` `[nnz]`."""
     if pattern.density > DENSE:
         out = rows.new_empty(len(pattern.indices))
-        for chunk in _chunks(pattern.n_rows, pattern.d_sae, rows.element_size()):
-            low, high = pattern.offsets[[chunk.start, chunk.stop]].tolist()
+        for chunk in row_chunks(pattern.n_rows, pattern.d_sae, rows.element_size()):
+            low, high = pattern.offsets[[chunk.start, chunk.stop]].cpu().numpy()
             products = rows[chunk] @ matrix.t()
             at = (pattern.rows[low:high] - chunk.start, pattern.indices[low:high])
             out[low:high] = products[at]
@@ -211,6 +239,16 @@ def dot(pattern: Pattern, rows: Tensor, matrix: Tensor) -> Tensor:
 def latent_sum(pattern: Pattern, values: Tensor) -> Tensor:
     """For each latent the sum of its values `[d_sae]`."""
     return values.new_zeros(pattern.d_sae).index_add_(0, pattern.indices, values)
+
+
+def group_by_latent(indices: Tensor, d_sae: int) -> tuple[Tensor, Tensor]:
+    """The entries latent after latent: their order `[nnz]` and where each latent begins
+    `[d_sae + 1]`. Within a latent they stay as they stood.
+    """
+    order = torch.sort(indices, stable=True).indices
+    starts = torch.zeros(d_sae + 1, dtype=torch.int64, device=indices.device)
+    torch.cumsum(torch.bincount(indices, minlength=d_sae), 0, out=starts[1:])
+    return order, starts
 
 
 def _bags(indices: Tensor, offsets: Tensor, values: Tensor, matrix: Tensor) -> Tensor:
@@ -226,8 +264,8 @@ def _bags(indices: Tensor, offsets: Tensor, values: Tensor, matrix: Tensor) -> T
 
 def _dense_chunks(pattern: Pattern, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Row chunks made dense `[rows, d_sae]`."""
-    for chunk in _chunks(pattern.n_rows, pattern.d_sae, values.element_size()):
-        low, high = pattern.offsets[[chunk.start, chunk.stop]].tolist()
+    for chunk in row_chunks(pattern.n_rows, pattern.d_sae, values.element_size()):
+        low, high = pattern.offsets[[chunk.start, chunk.stop]].cpu().numpy()
         dense = values.new_zeros(chunk.stop - chunk.start, pattern.d_sae)
         dense[pattern.rows[low:high] - chunk.start, pattern.indices[low:high]] = values[low:high]
         yield chunk, dense

@@ -37,7 +37,7 @@ READING = ("hook_name", "hook_head_index", "seqpos_slice", "exclude_special_toke
 def main() -> None:
     """Train both, evaluate both, print."""
     parser = argparse.ArgumentParser(description="compare a TopK run with SAELens")
-    parser.add_argument("--peers", type=Path, required=True, help="SAELens' virtual environment")
+    parser.add_argument("--peers", type=Path, required=True, help="where peers.sh put them")
     parser.add_argument("--file", type=Path, default=Path("experiments/topk.toml"))
     parser.add_argument("--tokens", type=int, help="training.tokens; default: the file's")
     parser.add_argument("--run", "--sae", type=Path, help="take this run instead of training one")

@@ -2,7 +2,7 @@
 
 python tests/bench/record_temporal.py DIRECTORY
 
-It runs in SAELens' environment (tests/bench/make_peers.sh).
+It runs in SAELens' environment (tests/bench/peers.sh).
 """
 
 from __future__ import annotations

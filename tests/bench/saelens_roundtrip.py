@@ -28,7 +28,7 @@ LIMIT = 1e-5
 def main() -> None:
     """Compare, print, and exit with 1 if an error is over the limit."""
     parser = argparse.ArgumentParser(description="SAELens round trip of a saved SAE")
-    parser.add_argument("--peers", type=Path, required=True, help="SAELens' virtual environment")
+    parser.add_argument("--peers", type=Path, required=True, help="where peers.sh put them")
     parser.add_argument("--sae", type=Path, required=True, help="directory of a saved SAE")
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=0)

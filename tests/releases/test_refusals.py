@@ -132,7 +132,7 @@ def test_gemma_scope_without_its_name(tmp_path):
     files = Copy("gemma_2/res", tmp_path)
     files.case.record["repo_id"], name = "mine/copy", files.case.record["repo_id"]
     try:
-        with pytest.raises(ReleaseError, match="no known format"):
+        with pytest.raises(ReleaseError, match="any of gemma_scope, gemma_scope_transcoders"):
             files.load()
         with pytest.raises(ReleaseError, match="repository's name"):
             files.load(source="gemma_scope")
@@ -144,7 +144,7 @@ def test_gemma_scope_without_its_name(tmp_path):
 
 def test_saelens_without_its_factor(tmp_path):
     """An SAE of scaled activations is nothing without the scale."""
-    with pytest.raises(ReleaseError, match="not in the files"):
+    with pytest.raises(ReleaseError, match="neither in the file nor in a catalogue"):
         Copy("sae_lens/pre6_norm_fold", tmp_path).load(facts=Facts())
 
 

@@ -1,0 +1,181 @@
+"""Exact selections by way of a product in 8-bit integers; the kernels are in `screening`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from saecore.ops import plain
+from saecore.ops.compiled import screening
+from saecore.ops.compiled.threads import spread
+
+MOST_OPEN = 0.25
+"""Share of rows without a proof above which the rest of a batch is not screened."""
+
+LARGE = 16
+"""The most coordinates that are left out of the integers."""
+
+
+@functools.cache
+def exact() -> bool:
+    """Whether this processor multiplies 8-bit integers fast, and torch without losing bits."""
+    if not torch.cpu._is_vnni_supported():
+        return False
+    # Where pairs are added in 16 bits, products of the largest numbers overflow.
+    largest = torch.full((32, 64), 127, dtype=torch.int8)
+    others = largest.clone()
+    others[::2] = -127
+    others[::4, ::2] = 127
+    got = torch._int_mm(largest, others.t())
+    return torch.equal(got.long(), largest.long() @ others.long().t())
+
+
+def pays(x: Tensor, encoder: Tensor, k: int) -> bool:
+    """Whether screening a selection is worth its overhead: measured with 64 ≤ d_in ≤ 1024."""
+    return (
+        x.dtype == torch.float32
+        and x.shape[1] >= 128
+        and x.shape[1] % 16 == 0
+        and len(encoder) % 16 == 0
+        and len(x) >= 256
+        and len(encoder) >= 64 * k
+        and exact()
+    )
+
+
+def _quantized(rows: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows `[n, d]` as integers, and what `screening.quantize` says of them `[4, n]`."""
+    integers, table = torch.empty(rows.shape, dtype=torch.int8), rows.new_empty(4, len(rows))
+    arrays = [one.numpy() for one in (rows, kept, integers, table)]
+    spread(screening.quantize, len(rows), *arrays)
+    return integers, table
+
+
+@attrs.frozen(eq=False)
+class Chunk:
+    """Some rows, multiplied."""
+
+    rows: slice
+    arguments: list[Any]
+    """What kernels take, up to `offset`."""
+
+    def __len__(self) -> int:
+        return int(self.rows.stop - self.rows.start)
+
+    def sample(self) -> Tensor:
+        """The approximate ranks of every 61st entry (odd: all latents are met)."""
+        product, _, table, *_, factors, offset = self.arguments
+        some = np.arange(0, product.size, 61)
+        row, latent = some // product.shape[1], some % product.shape[1]
+        ranks = product[row, latent] * table[0, row] * factors[0, latent]
+        return torch.from_numpy(ranks + offset[row % len(offset), latent])
+
+
+def chunks(rows: Tensor, encoder: Tensor, b_enc: Tensor, scale: Tensor) -> Iterator[Chunk]:
+    """Row chunks and their products, in reused buffers; nothing where a weight is not finite."""
+    kept, large = _coordinates(rows)
+    integers, table = _quantized(rows, kept)
+    weights, factors = _quantized(encoder, kept)
+    factors[3] += b_enc.abs()  # rounding loses some of it, too
+    factors *= scale
+    bias = b_enc * scale
+    if not np.isfinite((factors.sum() + bias.sum()).numpy()):
+        return
+    extra = encoder[:, large] * scale[:, None]
+    parts = list(plain.row_chunks(len(rows), len(encoder), 4))
+    size = parts[0].stop
+    buffer = torch.empty(size, len(encoder), dtype=torch.int32)
+    offsets = torch.empty(size if len(large) else 1, len(encoder))
+    offsets[:] = bias
+    for part in parts:
+        count = part.stop - part.start
+        product, offset = buffer[:count], offsets[:count]
+        torch._int_mm(integers[part], weights.t(), out=product)
+        if len(large):
+            torch.addmm(bias, rows[part][:, large], extra.t(), out=offset)
+        given = (product, rows[part], table[:, part].contiguous(), encoder, b_enc, scale)
+        yield Chunk(part, [one.numpy() for one in (*given, factors, offset)])
+
+
+def _coordinates(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Which coordinates go into the integers `[d]` (1 or 0), and numbers of the others.
+
+    Language models have a few that are far larger than all others; in one unit with them, little
+    would be left of the others.
+    """
+    squares = rows.square().mean(0)
+    best = squares.topk(LARGE)
+    large = best.indices[best.values > 16 * squares.median()].sort().values
+    kept = rows.new_ones(rows.shape[1])
+    kept[large] = 0
+    return kept, large
+
+
+def topk(
+    rows: Tensor,
+    encoder: Tensor,
+    b_enc: Tensor,
+    k: int,
+    scale: Tensor,
+    by_abs: bool,
+    values: Tensor,
+    indices: Tensor,
+) -> Tensor:
+    """The k best of every row that can be proved; the others are returned, by number.
+
+    Args:
+        rows: centred inputs `[N, d_in]`, contiguous.
+        encoder: `[d_sae, d_in]`, contiguous.
+        b_enc: `[d_sae]`.
+        k: entries per row.
+        scale: positive factor of the ranking `[d_sae]`.
+        by_abs: rank by absolute value.
+        values: `[N, k]`, written.
+        indices: `[N, k]`, written.
+    """
+    d_sae, everything = len(encoder), torch.arange(len(rows))
+    limit, groups = max(2 * k + 64, d_sae // 16), max(d_sae // 32, 4 * k)
+    unproved = torch.ones(len(rows), dtype=torch.bool)
+    for chunk in chunks(rows, encoder, b_enc, scale):
+        written = [one[chunk.rows].numpy() for one in (values, indices, unproved)]
+        settings = (by_abs, k, groups, limit)
+        spread(screening.top_screened, len(chunk), *chunk.arguments, *settings, *written)
+        if int(unproved[chunk.rows].sum()) > MOST_OPEN * len(chunk):
+            break
+    return everything[unproved]
+
+
+def batch_topk(
+    rows: Tensor, encoder: Tensor, b_enc: Tensor, n: int, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """At least `n` entries of the batch, the best among them: ranks, values, cells.
+
+    Cells are `row * d_sae + latent`, ascending. None where that cannot be proved. Arguments as
+    for `topk`.
+    """
+    d_sae = len(encoder)
+    room = max(d_sae // 16, min(d_sae, 8 * n // len(rows)))
+    bound: float | None = None
+    values, cells = [rows.new_empty(0)], [torch.empty(0, dtype=torch.int64)]
+    for chunk in chunks(rows, encoder, b_enc, scale):
+        if bound is None:
+            bound = float(plain.sampled_limit(chunk.sample(), n / (len(rows) * d_sae)).numpy())
+        size = len(chunk)
+        kept, latents = rows.new_empty(size, room), torch.empty(size, room, dtype=torch.int64)
+        found = torch.empty(size, dtype=torch.int64)
+        written = [one.numpy() for one in (kept, latents, found)]
+        spread(screening.above_screened, size, *chunk.arguments, bound, *written)
+        if (found < 0).numpy().any():
+            return None
+        filled = torch.arange(room) < found[:, None]
+        first = torch.arange(chunk.rows.start, chunk.rows.stop)[:, None] * d_sae
+        values.append(kept[filled])
+        cells.append((latents + first)[filled])
+    value, cell = torch.cat(values), torch.cat(cells)
+    return None if len(cell) < n else (value * scale[cell % d_sae], value, cell)

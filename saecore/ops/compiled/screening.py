@@ -1,0 +1,282 @@
+"""Kernels that choose entries from a product in 8-bit integers, and prove the choice.
+
+A row of inputs is c = α p + e with integers p in ±127, a row of the encoder w = a q + r. Then
+    c · w = α a (p · q) + (α p · r + e · w),
+(coordinates far larger than the others are left out of both, and their part is added in float32)
+and by Cauchy and Schwarz the bracket is at most ‖α p‖ ‖r‖ + ‖e‖ ‖w‖. What is ranked is known up to
+that; `SLACK` more covers the rounding of float32. Entries that may be among the best are
+computed exactly, the others cannot be.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from saecore.ops.compiled.selection import keep_top, kth_largest
+from saecore.ops.compiled.sparse import dots
+from saecore.ops.compiled.threads import kernel
+
+Array = Any
+"""A numpy array; numba sees the types."""
+
+SLACK = 4e-6
+"""Relative to ‖c‖ ‖w‖: above what float32 loses in a product of some thousand terms in practice."""
+
+
+@kernel(sums=True)
+def quantize(
+    start: int, stop: int, rows: Array, kept: Array, integers: Array, table: Array
+) -> None:
+    """Each row as integers times a unit.
+
+    Args:
+        start: first row.
+        stop: last row, excluded.
+        rows: `[n, d]`.
+        kept: 1, or 0 for coordinates that are left out `[d]`.
+        integers: `[n, d]`, int8; written.
+        table: of each row the unit, the norm of what the integers leave over, the norm of what
+            is kept, the norm of it all; written `[4, n]`; not finite where the row is not.
+    """
+    d = rows.shape[1]
+    for i in range(start, stop):
+        line, out = rows[i], integers[i]
+        largest, squares, whole = np.float32(0), np.float32(0), np.float32(0)
+        for c in range(d):
+            value = line[c] * kept[c]
+            size = abs(value)
+            largest = size if size > largest else largest
+            squares += value * value
+            whole += line[c] * line[c]
+        step = largest / np.float32(127)
+        inverse = np.float32(127) / largest if largest > 0 else np.float32(0)
+        if not whole < np.inf:  # NaN or inf
+            inverse = np.float32(0)
+        left = np.float32(0)
+        for c in range(d):
+            value = line[c] * kept[c]
+            number = np.rint(value * inverse)
+            out[c] = np.int8(number)
+            rest = value - step * number
+            left += rest * rest
+        table[0, i], table[1, i] = step, np.sqrt(left)
+        table[2, i], table[3, i] = np.sqrt(squares), np.sqrt(whole)
+
+
+@kernel()
+def approximate(
+    product: Array, unit: Any, factor: Array, bias: Array, by_abs: bool, ranks: Array, maxima: Array
+) -> None:
+    """Approximate ranks of a row `[d_sae]`, and the largest of each group."""
+    d_sae, groups = len(ranks), len(maxima)
+    for i in range(groups):
+        maxima[i] = -np.inf
+    for low in range(0, d_sae, groups):
+        p, f = product[low : low + groups], factor[low : low + groups]
+        b, out = bias[low : low + groups], ranks[low : low + groups]
+        for i in range(len(out)):
+            rank = unit * (np.float32(p[i]) * f[i]) + b[i]
+            rank = abs(rank) if by_abs else rank
+            out[i] = rank
+            maxima[i] = rank if rank > maxima[i] else maxima[i]
+
+
+@kernel()
+def top_screened(
+    start: int,
+    stop: int,
+    product: Array,
+    rows: Array,
+    table: Array,
+    encoder: Array,
+    b_enc: Array,
+    scale: Array,
+    factors: Array,
+    offset: Array,
+    by_abs: bool,
+    k: int,
+    groups: int,
+    limit: int,
+    values: Array,
+    indices: Array,
+    open_: Array,
+) -> None:
+    """The k best of each row, in the order of latents; `open_` where more than `limit` may be.
+
+    First the k that look best are computed: the least of them bounds the k-th from below. Then all
+    whose upper bound reaches it.
+
+    Args:
+        start: first row.
+        stop: last row, excluded.
+        product: of the integers `[rows, d_sae]`.
+        rows: inputs `[rows, d_in]`.
+        table: what `quantize` wrote of them.
+        encoder: `[d_sae, d_in]`.
+        b_enc: `[d_sae]`.
+        scale: factor of the ranking `[d_sae]`.
+        factors: what `quantize` wrote of the encoder, times `scale`; the last row plus |b_enc|:
+            what rounding can lose.
+        offset: what is added to the product of each row, `[rows, d_sae]`, or of all, `[1, d_sae]`.
+        by_abs: rank by absolute value.
+        k: entries per row.
+        groups: number of groups in the search for a first bound.
+        limit: the most entries of a row that are computed exactly.
+        values: `[rows, k]`, written.
+        indices: `[rows, k]`, written.
+        open_: `[rows]`, written.
+    """
+    d_sae = len(encoder)
+    ranks = np.empty(d_sae, np.float32)
+    maxima = np.empty(groups, np.float32)
+    spare = np.empty(d_sae, np.float32)
+    hot = np.empty(groups, np.int64)
+    latents = np.empty(limit, np.int64)
+    new = np.empty(limit, np.int64)
+    exact = np.empty(limit, np.float32)
+    products = np.empty(limit, np.float32)
+    known = np.empty(d_sae, np.float32)  # exact, where `ranks` is inf
+    factor, lost, norm, whole = factors[0], factors[1], factors[2], factors[3]
+    widest_lost, widest_norm, widest_whole = lost.max(), norm.max(), whole.max()
+    for row in range(start, stop):
+        open_[row] = True
+        if not table[3, row] < np.inf:
+            continue
+        line, bias = rows[row], offset[row % len(offset)]
+        approximate(product[row], table[0, row], factor, bias, by_abs, ranks, maxima)
+        spare[:groups] = maxima
+        bound = kth_largest(spare, groups, k)
+        # Of exactly computed ranks, the least of k is a lower bound of the k-th best.
+        found = 0
+        for i in range(groups):
+            if maxima[i] >= bound and found < k:
+                for latent in range(i, d_sae, groups):
+                    if ranks[latent] == maxima[i]:
+                        new[found] = latent
+                        break
+                found += 1
+        dots(line, encoder, new, k, products)
+        least = np.float32(np.inf)
+        for i in range(k):
+            latent = new[i]
+            known[latent] = products[i] + b_enc[latent]
+            rank = known[latent] * scale[latent]
+            least = min(least, abs(rank) if by_abs else rank)
+            ranks[latent] = np.inf
+        if not abs(least) < np.inf:
+            continue
+        for_lost = (table[2, row] + table[1, row]) * np.float32(1 + 1e-5)
+        for_norm = table[1, row] * np.float32(1 + 1e-5)
+        for_whole = max(table[3, row], np.float32(1)) * np.float32(SLACK)
+        widest = for_lost * widest_lost + for_norm * widest_norm + for_whole * widest_whole
+        reaching = 0
+        for i in range(groups):
+            if maxima[i] >= least - widest:
+                hot[reaching] = i
+                reaching += 1
+        found = 0
+        for low in range(0, d_sae, groups):  # in the order of latents
+            for i in range(reaching):
+                latent = low + hot[i]
+                if latent >= d_sae:
+                    break
+                if ranks[latent] + widest < least:
+                    continue
+                room = for_lost * lost[latent] + for_norm * norm[latent]
+                room += for_whole * whole[latent]
+                if ranks[latent] + room >= least:
+                    if found < limit:
+                        latents[found] = latent
+                    found += 1
+        if found > limit:
+            continue
+        fresh = 0
+        for i in range(found):
+            if ranks[latents[i]] < np.inf:
+                new[fresh] = latents[i]
+                fresh += 1
+        dots(line, encoder, new, fresh, products)
+        for i in range(fresh):
+            known[new[i]] = products[i] + b_enc[new[i]]
+        for i in range(found):
+            rank = known[latents[i]] * scale[latents[i]]
+            exact[i] = abs(rank) if by_abs else rank
+        keep_top(exact, latents, found, k, spare, indices[row])
+        for i in range(k):
+            values[row, i] = known[indices[row, i]]
+        open_[row] = False
+
+
+@kernel()
+def above_screened(
+    start: int,
+    stop: int,
+    product: Array,
+    rows: Array,
+    table: Array,
+    encoder: Array,
+    b_enc: Array,
+    scale: Array,
+    factors: Array,
+    offset: Array,
+    bound: Any,
+    values: Array,
+    indices: Array,
+    found: Array,
+) -> None:
+    """Entries of each row whose rank is above `bound`, in the order of latents.
+
+    Arguments as for `top_screened`; `values` and `indices` are `[rows, room]`, and `found [rows]`
+    says how many there are, or -1 where they may not fit.
+    """
+    d_sae, limit = len(encoder), values.shape[1]
+    groups = min(d_sae, 256)
+    ranks = np.empty(d_sae, np.float32)
+    maxima = np.empty(groups, np.float32)
+    hot = np.empty(groups, np.int64)
+    latents = np.empty(limit, np.int64)
+    products = np.empty(limit, np.float32)
+    factor, lost, norm, whole = factors[0], factors[1], factors[2], factors[3]
+    widest_lost, widest_norm, widest_whole = lost.max(), norm.max(), whole.max()
+    for row in range(start, stop):
+        found[row] = -1
+        if not table[3, row] < np.inf:
+            continue
+        line, bias = rows[row], offset[row % len(offset)]
+        approximate(product[row], table[0, row], factor, bias, False, ranks, maxima)
+        for_lost = (table[2, row] + table[1, row]) * np.float32(1 + 1e-5)
+        for_norm = table[1, row] * np.float32(1 + 1e-5)
+        for_whole = max(table[3, row], np.float32(1)) * np.float32(SLACK)
+        widest = for_lost * widest_lost + for_norm * widest_norm + for_whole * widest_whole
+        reaching = 0
+        for i in range(groups):
+            if maxima[i] >= bound - widest:
+                hot[reaching] = i
+                reaching += 1
+        size = 0
+        for low in range(0, d_sae, groups):
+            for i in range(reaching):
+                latent = low + hot[i]
+                if latent >= d_sae:
+                    break
+                if ranks[latent] + widest < bound:
+                    continue
+                room = for_lost * lost[latent] + for_norm * norm[latent]
+                room += for_whole * whole[latent]
+                if ranks[latent] + room >= bound:
+                    if size < limit:
+                        latents[size] = latent
+                    size += 1
+        if size > limit:
+            continue
+        dots(line, encoder, latents, size, products)
+        kept = 0
+        for i in range(size):
+            value = products[i] + b_enc[latents[i]]
+            if value * scale[latents[i]] > bound:
+                values[row, kept] = value
+                indices[row, kept] = latents[i]
+                kept += 1
+        found[row] = kept

@@ -128,7 +128,7 @@ def _table(path: str, cls: type[Any]) -> str:
 def _components(kind: str, host: Host) -> str:
     tag = TAGS.get(kind, "type")
     title = kind.replace("_", " ").capitalize()
-    said = f"Named by `{tag}` in its table" if kind not in SAID else SAID[kind]
+    said = SAID.get(kind, f"Named by `{tag}` in its table")
     text = f"# {title}\n\n{said}. `build` is `{KINDS[kind]}`.\n"
     for name in host.names(kind):
         component = host.component(kind, name)

@@ -16,7 +16,7 @@ from saecore.releases import hub as module
 from saecore.releases.card import BEGIN, END
 from saecore.releases.upload import ConflictError
 from saecore.sae_config import Metadata
-from tests.hub import BAD_TOKEN
+from tests.hub_answers import BAD_TOKEN
 from tests.releases.saes import changed, kind
 from tests.releases.sample import saved
 

@@ -55,7 +55,9 @@ def quick(sae: str, features: tuple[int, ...], name: str, base: str) -> None:
 @command.command("feature")
 @click.argument("sae")
 @click.argument("feature", type=click.IntRange(0))
-@click.option("--examples", type=click.IntRange(0), default=3, show_default=True)
+@click.option(
+    "--examples", type=click.IntRange(0), default=3, show_default=True, help="Texts to show."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON.")
 @base_url
 def feature(sae: str, feature: int, examples: int, as_json: bool, base: str) -> None:
@@ -104,10 +106,16 @@ def _plain(text: str) -> str:
 @click.option("--repo", metavar="USER/NAME", help="Where the weights are on the hub.")
 @click.option("--id", "path", metavar="PATH", help="Where in the repository.")
 @click.option("--features", metavar="A-B", help="Only these features.")
-@click.option("--tokens", type=click.IntRange(1), default=2**18, show_default=True)
+@click.option(
+    "--tokens",
+    type=click.IntRange(1),
+    default=2**18,
+    show_default=True,
+    help="Tokens of text to look at.",
+)
 @click.option("--dataset", metavar="NAME", help="Another text than the one it was trained on.")
 @click.option("--model", metavar="NAME", help="The model's name or directory; default: the SAE's.")
-@click.option("--device", default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="Device of model and SAE.")
 def export(
     sae: str,
     out: Path,

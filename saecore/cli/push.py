@@ -35,7 +35,8 @@ def command(
     `saecore cache` or `saecore tokenize` has written. Log in before with `hf auth login`, or set
     HF_TOKEN.
     """
-    from saecore.releases.publish import cache_type, upload_cache, upload_saes_to_huggingface
+    from saecore.releases.publish import upload_saes_to_huggingface
+    from saecore.releases.publish_cache import cache_type, upload_cache
     from saecore.releases.upload import ConflictError
 
     cache = cache_type(path)

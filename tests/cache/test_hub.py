@@ -12,7 +12,7 @@ from saecore.cli import cli
 from saecore.config import structure_experiment
 from saecore.errors import DataError
 from saecore.reading import read_tokens
-from saecore.releases.publish import upload_cache
+from saecore.releases.publish_cache import upload_cache
 from tests.cache.test_cache import HOOKS, own_cache, tables, text, write  # noqa: F401 (fixtures)
 from tests.helpers import MINIMAL
 

@@ -7,10 +7,8 @@ import attrs
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner
 
 from saecore import SAE, upload_saes_to_huggingface
-from saecore.cli import cli
 from saecore.errors import ReleaseError
 from saecore.releases import hub as module
 from saecore.releases.card import BEGIN, END
@@ -18,7 +16,7 @@ from saecore.releases.upload import ConflictError
 from saecore.sae_config import Metadata
 from tests.hub_answers import BAD_TOKEN
 from tests.releases.saes import changed, kind
-from tests.releases.sample import saved
+from tests.releases.sample import finished_run, saved
 
 REPO = "username/my-saes"
 TOKEN = "hf_secret"
@@ -39,27 +37,8 @@ def sae(tmp_path):
 
 @pytest.fixture
 def a_run(tmp_path):
-    """The directory of a run that ended, on this machine's files."""
-    directory = tmp_path / "run"
-    local = {"l0": 3.0, "dataset_path": "/home/somebody/texts", "training_tokens": 1_000_000}
-    saved(directory / "sae", "topk", local)
-    figures = {
-        "loss_recovered": {"ce_loss_score": {"value": 0.9871, "tokens": 512}},
-        "reconstruction": {
-            "l0": {"value": 2.75, "tokens": 512},
-            "explained_variance": {"value": 0.8125, "tokens": 512},
-        },
-    }
-    (directory / "evaluation.json").write_text(json.dumps({"training": {}, "figures": figures}))
-    tables = {
-        "name": "x",
-        "output": "/home/somebody/runs",
-        "sae": {"k": 3},
-        "logger": [{"type": "mlflow", "tracking_uri": "https://me:pass@server"}],
-        "dataset": {"type": "text_files", "paths": ["/home/somebody/texts"]},
-    }
-    (directory / "experiment.json").write_text(json.dumps({"experiment": tables}))
-    return directory
+    """The directory of a run that ended."""
+    return finished_run(tmp_path / "run")
 
 
 def files(hub, name=REPO):
@@ -279,46 +258,3 @@ def test_names(hub, sae):
     with pytest.raises(ReleaseError, match="metadata names no hook"):
         upload_saes_to_huggingface([sae], REPO, TOKEN)
     assert not hub.repositories
-
-
-def push(*arguments, **options):
-    """The command."""
-    words = ["push", *map(str, arguments), "--repo", REPO]
-    return CliRunner().invoke(cli, words, standalone_mode=False, **options)
-
-
-def test_push(hub, a_run, monkeypatch):
-    """The command publishes a run and prints how others load it; a second time there is nothing to
-    do.
-    """
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    done = push(a_run, "--id", "layer_8", "--license", "mit")
-    assert f"{REPO}: 6 files in commit" in done.output
-    assert f"SAE.from_pretrained('{REPO}', 'layer_8')" in done.output
-    assert TOKEN not in done.output
-    assert "everything is there already" in push(a_run, "--id", "layer_8").output
-
-
-def test_push_asks(hub, a_run, monkeypatch):
-    """Without a terminal other content is an error; at one the command asks, and no is no."""
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    hub.put(REPO, {f"{HOOK}/cfg.json": b"{}"})
-    assert isinstance(push(a_run).exception, ConflictError)
-    monkeypatch.setattr("saecore.cli.push.interactive", lambda: True)
-    push(a_run, input="n\n")
-    assert files(hub)[f"{HOOK}/cfg.json"] == b"{}"
-    assert "Replace it?" in push(a_run, input="y\n").output
-    assert b"topk" in files(hub)[f"{HOOK}/cfg.json"]
-
-
-def test_push_of_another_format(hub, tmp_path, monkeypatch):
-    """What can be read can be pushed: an SAE in the form of sparsify."""
-    from saecore.releases.convert import convert
-    from saecore.releases.load import Loaded
-
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    sae = kind("topk")
-    convert(Loaded(sae, {}, None), "sparsify", tmp_path / "theirs")
-    assert push(tmp_path / "theirs", "--id", "x").exception is None
-    x = torch.randn(5, 6)
-    torch.testing.assert_close(SAE.from_pretrained(REPO, "x").sae(x), sae.to_inference()(x))

@@ -137,7 +137,8 @@ def export(
     layout was read from SAEDashboard's code and has not been tried against their server.
     """
     from saecore.releases.convert import read
-    from saecore_plugins.commands.neuronpedia.export import Release, export
+    from saecore_plugins.commands.neuronpedia.export import export
+    from saecore_plugins.commands.neuronpedia.records import Release
 
     place = Path(sae)
     loaded = read(str(place / "sae") if (place / "sae").is_dir() else sae)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from saecore.language_model.config import LanguageModelSAERunnerConfig
     from saecore.language_model.runner import SAETrainingRunner
     from saecore.language_model.store import ActivationsStore
+    from saecore.releases.publish import upload_saes_to_huggingface
     from saecore.runner import run
     from saecore.sae import SAE
     from saecore.sae_config import Shape
@@ -45,6 +46,7 @@ _HOME = {
     "load_experiment": "saecore.config",
     "run": "saecore.runner",
     "splice": "saecore.hooked.splice",
+    "upload_saes_to_huggingface": "saecore.releases.publish",
 }
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "load_experiment",
     "run",
     "splice",
+    "upload_saes_to_huggingface",
 ]
 
 

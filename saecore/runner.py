@@ -20,7 +20,7 @@ from saecore.checkpoint import checkpoints, step_of
 from saecore.config.experiment import Experiment
 from saecore.config.explain import chosen, flatten, to_tables
 from saecore.errors import CheckpointError
-from saecore.evaluation import evaluate
+from saecore.evaluation import Measured, measure
 from saecore.feed import Feed, make_feed
 from saecore.files import explained, sync, write_json
 from saecore.lock import locked
@@ -148,11 +148,11 @@ def _train(
     table = experiment.evaluation
     evaluators = {one.name: one.build() for one in experiment.evaluator} if table.tokens else {}
 
-    def figures_of(sae: SAE) -> dict[str, dict[str, Any]]:
-        return evaluate(sae, feed.origin, feed.held_out, evaluators)
+    def figures_of(sae: SAE) -> Measured:
+        return measure(sae, feed.origin, feed.held_out, evaluators)
 
     def during(values: Mapping[str, float]) -> dict[str, float]:
-        return _flat(figures_of(published(experiment, trainer, values, feed)))
+        return flat(figures_of(published(experiment, trainer, values, feed)).tables())
 
     info = RunInfo(
         experiment.name,
@@ -191,14 +191,17 @@ def _train(
         sae = published(experiment, trainer, training.figures, feed)
         check_finite(sae, "after training")
         sae.save_model(directory / "sae", trainer.latents.sparsity())
-        evaluation = figures_of(sae)
-        training.log(_flat(evaluation))
+        measured = figures_of(sae)
+        evaluation = measured.tables()
+        training.log(flat(evaluation))
         summary = {
             "tokens": trainer.tokens,
             "seconds": round(training.seconds, 3),
             "tokens_per_second": round(trainer.tokens / max(1e-9, training.seconds), 1),
         }
-        write_json(directory / RESULT, {"training": summary, "figures": evaluation})
+        for name, reason in measured.skipped.items():
+            print(f"evaluator {name} skipped: {reason}", file=sys.stderr)
+        write_json(directory / RESULT, {"training": summary, **measured.as_result()})
         for name in ("sae", RECORD, RESULT):
             loggers.call("artifact", directory / name)
         return RunResult(directory, sae, evaluation, training.figures, training.seconds)
@@ -255,7 +258,8 @@ def _loggers(experiment: Experiment, info: RunInfo, host: Host) -> Loggers:
     return Loggers([(one.name, one.build(info.directory)) for one in listed])
 
 
-def _flat(evaluation: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def flat(evaluation: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Figures by the names under which they are logged."""
     return {
         f"evaluation/{name}": float(figure["value"])
         for figures in evaluation.values()

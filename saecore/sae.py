@@ -48,6 +48,8 @@ class SAE(Weights):
     """Whether it may reconstruct another hook than the one it reads."""
     several_targets: ClassVar[bool] = False
     """Whether it reconstructs several other hooks, one for each that it reads."""
+    reads_contexts: ClassVar[bool] = False
+    """Whether what it makes of a token depends on the tokens before it."""
     training_fields: ClassVar[frozenset[str]] = frozenset({"decoder_init_norm"})
     """Keys of cfg.json that only matter to training (the reference's names); ignored on load."""
 

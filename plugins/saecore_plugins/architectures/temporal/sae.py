@@ -34,6 +34,7 @@ class Temporal(SAE):
     architecture = "temporal"
     own_normalizations = ("constant_scalar_rescale",)
     latent_vectors = ()
+    reads_contexts = True
 
     def __init__(self, config: Any, shape: Shape) -> None:
         super().__init__(config, shape)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from saecore.config import Experiment, load_experiment
     from saecore.config.architecture import ArchitectureConfig
     from saecore.errors import SaecoreError
+    from saecore.evaluating import evaluate
     from saecore.hookspecs import hookimpl
     from saecore.language_model.config import LanguageModelSAERunnerConfig
     from saecore.language_model.runner import SAETrainingRunner
@@ -36,6 +37,7 @@ _HOME = {
     "SAETrainingRunner": "saecore.language_model.runner",
     "SaecoreError": "saecore.errors",
     "Shape": "saecore.sae_config",
+    "evaluate": "saecore.evaluating",
     "hookimpl": "saecore.hookspecs",
     "load_experiment": "saecore.config",
     "run": "saecore.runner",
@@ -52,6 +54,7 @@ __all__ = [
     "SAETrainingRunner",
     "SaecoreError",
     "Shape",
+    "evaluate",
     "hookimpl",
     "load_experiment",
     "run",

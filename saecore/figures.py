@@ -20,7 +20,7 @@ class Figure:
     tokens: int
     """Tokens it was measured on; 0 where it is of the weights alone."""
     group: str = ""
-    """What it says something about, by the reference's names: reconstruction_quality, sparsity, …"""
+    """What it says something about, by the reference's names: sparsity, shrinkage, …"""
     interval: tuple[float, float] | None = None
     """Where it would be with other text, with 95 % confidence; see `saecore.intervals`."""
 
@@ -39,7 +39,7 @@ class Vector:
     """What each is of; nothing for latents."""
 
 
-class NotApplicable(SaecoreError):
+class NotApplicable(SaecoreError):  # noqa: N818 (an answer, no failure)
     """What an evaluator raises that has nothing to measure here; the message is the reason."""
 
 
@@ -82,13 +82,22 @@ class Measured:
             for name, found in self.vectors.items()
             if found
         }
+        figures = {
+            name: {key: {**one, "value": finite(one["value"])} for key, one in found.items()}
+            for name, found in self.tables().items()
+        }
         return {
-            "figures": self.tables(),
+            "figures": figures,
             **({"vectors": vectors} if vectors else {}),
             **({"skipped": self.skipped} if self.skipped else {}),
         }
 
 
+def finite(value: float) -> float | None:
+    """A number as JSON can hold it: null for what is not finite."""
+    return value if math.isfinite(value) else None
+
+
 def numbers(values: Tensor) -> list[float | None]:
-    """Numbers as JSON can hold them: null for what is not finite."""
-    return [one if math.isfinite(one) else None for one in values.tolist()]
+    """The same of several."""
+    return [finite(float(one)) for one in values.tolist()]

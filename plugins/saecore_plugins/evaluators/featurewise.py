@@ -106,6 +106,6 @@ def saecore_components() -> Iterator[Component]:
         name="featurewise",
         config=FeaturewiseConfig,
         build=build,
-        summary="density, consistency, encoder norm and bias, encoder-decoder cosine of each latent",
+        summary="of each latent: density, consistency, encoder norm, bias, encoder-decoder cosine",
         needs="activations",
     )

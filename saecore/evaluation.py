@@ -147,14 +147,22 @@ class Part:
     used: Tensor | None = None
     """Which of their tokens the inputs are `[B, T]`."""
 
-    def apply(self, sae: SAE) -> tuple[Codes, Tensor]:
-        """Features of the inputs, and their reconstructions `[N, d_out]`, in float32."""
+    def codes(self, sae: SAE) -> Codes:
+        """Features of the inputs."""
         device = sae.W_dec.device
         if self.whole is None or self.used is None:
-            rows = self.inputs.to(device).float()
-            return sae.encode_sparse(rows), sae(rows).float().flatten(1)
-        contexts, used = self.whole.to(device).float(), self.used.to(device)
-        return sae.encode_sparse(contexts).take(used.flatten()), sae(contexts).float()[used]
+            return sae.encode_sparse(self.inputs.to(device).float())
+        used = self.used.to(device).flatten()
+        return sae.encode_sparse(self.whole.to(device).float()).take(used)
+
+    def reconstruction(self, sae: SAE) -> Tensor:
+        """Reconstructions of the inputs `[N, d_out]`, in float32."""
+        device = sae.W_dec.device
+        if self.whole is None or self.used is None:
+            flat: Tensor = sae(self.inputs.to(device).float()).float().flatten(1)
+            return flat
+        contexts: Tensor = sae(self.whole.to(device).float()).float()
+        return contexts[self.used.to(device)]
 
 
 def held_out_parts(

@@ -61,7 +61,7 @@ def of_firing(
     contexts = torch.zeros_like(fired)
     count = 0
     for part in held_out_parts(sae, origin, held_out, batch_size):
-        codes, _ = part.apply(sae)
+        codes = part.codes(sae)
         on = codes.firing()
         context = part.context.to(device)[codes.rows[on]]
         pairs = torch.unique(context * d_sae + codes.indices[on])  # batches hold whole contexts

@@ -78,7 +78,7 @@ def measure(
     count = not_zero = 0
     biases = []  # of batches
     for part in held_out_parts(sae, origin, held_out, config.batch_size):
-        codes, x_hat = part.apply(sae)
+        codes, x_hat = part.codes(sae), part.reconstruction(sae)
         x = part.targets.to(device).float().flatten(1)  # [N, d_out]
         squares, out, dot = x.square().sum(1), x_hat.square().sum(1), (x * x_hat).sum(1)
         norm, norm_out = squares.sqrt(), out.sqrt()

@@ -123,7 +123,9 @@ def structured(layers: Layers, host: Host, given: Mapping[str, Any]) -> Chosen:
         tables.pop("dataset", None)
     elif "type" not in tables.get("dataset", {}):
         problems.append("dataset: the SAE does not say on what text it was trained; give --dataset")
-    if given.get("model") is not None:
+    if _own_activations(tables.get("dataset", {}), host):
+        tables.pop("model", None)  # none is read
+    elif given.get("model") is not None:
         hooks = tables.get("model", {})
         tables["model"] = {**hooks, "type": hooks.get("type", "tiny_lm")}
     elif "model" in tables and "type" not in tables["model"]:
@@ -137,6 +139,15 @@ def structured(layers: Layers, host: Host, given: Mapping[str, Any]) -> Chosen:
     except Problems as error:
         raise config_error(layers, error.items) from None
     return chosen
+
+
+def _own_activations(table: Mapping[str, Any], host: Host) -> bool:
+    """Whether a dataset gives activations that are of no model."""
+    name = table.get("type")
+    if name not in host.names("dataset"):
+        return False
+    gives = host.component("dataset", name).gives
+    return "activations" in gives and "recorded" not in gives
 
 
 @attrs.frozen(eq=False)

@@ -8,7 +8,6 @@ from typing import Any
 
 import attrs
 
-from saecore.components import Component
 from saecore.errors import CheckpointError
 from saecore.language_model.names import hub_name
 from saecore.language_model.store import contexts_of
@@ -18,6 +17,9 @@ from saecore.resume import RECORD, read_record
 from saecore.sae import SAE
 
 Tables = dict[str, Any]
+
+DATASETS = (".arrow", ".parquet", ".json", ".jsonl", ".csv", ".gz", ".zst")
+"""Files with many documents each."""
 
 
 @attrs.frozen(eq=False)
@@ -99,30 +101,24 @@ def hook_keys(meta: Mapping[str, Any]) -> Tables:
 
 def model_table(name: str, meta: Mapping[str, Any], host: Host) -> Tables:
     """A model by name or path: one of saecore's that needs no settings, else Hugging Face's."""
-    if _complete(host, "model", name) is not None:
-        return {"type": name}
+    if name in host.names("model"):
+        component = host.component("model", name)
+        if all(one.default is not attrs.NOTHING for one in attrs.fields(component.config)):
+            return {"type": name}
     if meta.get("activation_convention") == "processed":
         return {"type": "transformer_lens", "name": name, "processed": True}
     return {"type": "huggingface", "name": hub_name(name)}
 
 
 def text_table(path: str, host: Host) -> Tables:
-    """A dataset by name or path; text of the hub is read as it is needed."""
-    found = _complete(host, "dataset", path)
-    if found is not None and found.gives:
-        return {"type": path}
+    """A dataset by name or path: a plugin, files with a document each, or Hugging Face's; text of
+    the hub is read as it is needed.
+    """
     place = Path(path)
-    if place.is_dir() and not any(place.glob("*.arrow")) and list(place.rglob("*.txt")):
-        return {"type": "text_files", "paths": [path]}
-    if place.is_file() and place.suffix in (".txt", ".md", ".py"):
-        return {"type": "text_files", "paths": [path]}
-    return dataset_table(path, not place.exists(), host)
-
-
-def _complete(host: Host, kind: str, name: str) -> Component | None:
-    """The component of this name, if it needs no settings."""
-    if name not in host.names(kind):
-        return None
-    component = host.component(kind, name)
-    required = [one for one in attrs.fields(component.config) if one.default is attrs.NOTHING]
-    return None if required else component
+    if not place.exists():
+        in_house = path in host.names("dataset")
+        return {"type": path} if in_house else dataset_table(path, True, host)
+    files = [place] if place.is_file() else [one for one in place.rglob("*") if one.is_file()]
+    if any(one.suffix in DATASETS for one in files):
+        return dataset_table(path, False, host)
+    return {"type": "text_files", "paths": [path]}

@@ -34,9 +34,10 @@ class Labelled:
 
     @property
     def train(self) -> Tensor:
-        """Which texts are trained on `[n]`, bool: four fifths."""
+        """Which texts are trained on `[n]`, bool: four fifths of each class."""
         kept = torch.ones(len(self.texts), dtype=torch.bool)
-        kept[4::5] = False
+        for number in range(len(self.classes)):
+            kept[(self.labels == number).nonzero()[4::5, 0]] = False
         return kept
 
 

@@ -2,8 +2,10 @@
 
 import json
 
+import attrs
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import saecore
 from saecore.cli import main
@@ -11,7 +13,9 @@ from saecore.config import structure_experiment
 from saecore.errors import CheckpointError, ConfigError
 from saecore.huggingface import HuggingFaceBackend
 from saecore.runner import run
+from saecore.sae_config import Metadata
 from tests.conftest import DATA
+from tests.evaluators.planted import sae_of
 
 SMALL = ("evaluation.tokens=512", "dataset.context_size=32")
 MODEL = DATA / "oracle" / "model"
@@ -120,8 +124,6 @@ def test_table(trained, capsys):
 
 def test_given_in_python():
     """A loaded model and tokens of one's own; weights need neither."""
-    from transformers import AutoModelForCausalLM
-
     loaded = AutoModelForCausalLM.from_pretrained(MODEL / "model")
     model = HuggingFaceBackend(loaded, None, "recorded", {})
     record = json.loads((MODEL / "evals.json").read_text())
@@ -140,8 +142,6 @@ def test_given_in_python():
 
 def test_recorded_from_activations():
     """Without a model: a synthetic dataset, and evaluators that it allows."""
-    from tests.evaluators.planted import sae_of
-
     sae = sae_of(torch.eye(6), torch.eye(6))
     found = saecore.evaluate(
         sae,
@@ -174,9 +174,6 @@ def test_errors(trained, capsys, words, said):
 def test_what_is_not_known(tmp_path):
     """An SAE without text, and a run without SAE, say what to give."""
     sae = saecore.SAE.load_from_disk(MODEL / "sae_mlp")
-    import attrs
-
-    from saecore.sae_config import Metadata
 
     sae.cfg = attrs.evolve(sae.cfg, metadata=Metadata({"hook_name": "h"}))
     with pytest.raises(ConfigError, match="give --dataset") as error:
@@ -187,14 +184,33 @@ def test_what_is_not_known(tmp_path):
         saecore.evaluate(tmp_path)
 
 
-def test_mlflow(trained, monkeypatch, tmp_path):
-    """Figures reach the run's own MLflow run, at its last step."""
-    mlflow = pytest.importorskip("mlflow")
-    result, place = trained
-    assert command(result.directory, "--evaluators", "geometry", "--mlflow") == 0
-    mlflow.set_tracking_uri(f"sqlite:///{place / 'runs' / 'mlflow.db'}")
-    client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name("small")
-    found = client.search_runs([experiment.experiment_id])
-    assert len(found) == 1
-    assert found[0].data.metrics["evaluation/decoder_norm"] > 0
+def test_mlflow(trained, monkeypatch):
+    """Figures go to the run's own entry, at its last step."""
+    calls = []
+
+    class Recorder:
+        def __init__(self, config, directory):
+            calls.append(("made", directory))
+
+        def start(self, info):
+            calls.append(("start", info.name, info.id, info.resumed_at, info.parameters["sae"]))
+
+        def scalars(self, step, values):
+            calls.append(("scalars", step, values["evaluation/decoder_norm"]))
+
+        def artifact(self, path):
+            raise AssertionError("nothing was written")
+
+        def close(self):
+            calls.append(("close",))
+
+    monkeypatch.setattr("saecore_plugins.loggers.mlflow.MLflow", Recorder)
+    directory = trained[0].directory
+    assert command(directory, "--evaluators", "geometry", "--mlflow") == 0
+    norm = float(trained[0].sae.W_dec.detach().norm(dim=1).mean())
+    assert calls == [
+        ("made", directory),
+        ("start", "small", directory.name, 4, str(directory)),
+        ("scalars", 4, pytest.approx(norm)),
+        ("close",),
+    ]

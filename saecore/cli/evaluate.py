@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from saecore.evaluating import Evaluation
 
 
+WIDTH = 120
+"""Columns of the table where no terminal says how many there are."""
+
+
 @click.command("evaluate")
 @click.argument("given", metavar="SAE_OR_RUN")
 @click.option(
@@ -89,7 +93,9 @@ def show(done: Evaluation) -> None:
     from rich.table import Table
 
     cfg, data = done.sae.cfg, done.data
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDTH
     console.print(f"{done.name}: {cfg.architecture}, d_in = {cfg.d_in}, d_sae = {cfg.d_sae}")
     if "contexts" in data:
         name = data["model"].get("name", "model")
@@ -99,7 +105,7 @@ def show(done: Evaluation) -> None:
     table = Table(box=None, pad_edge=False)
     for column, justify in (("", "left"), ("figure", "left"), ("value", "right"),
                             ("95 % interval", "left"), ("tokens", "right")):  # fmt: skip
-        table.add_column(column, justify=justify, no_wrap=column == "figure")  # type: ignore[arg-type]
+        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for name, figures in done.measured.figures.items():
         title = name
         for key, one in figures.items():

@@ -99,7 +99,7 @@ def values(found):
     return {key: one.value for one in found.figures.values() for key, one in one.items()}
 
 
-def spelling(letters="abcd", words=60, absorbed=12, knows=True):
+def spelling(letters="abcd", words=30, absorbed=6, knows=True):
     """The spelling task over made-up words, some of which of the first letter are absorbed.
 
     Returns:

@@ -13,8 +13,8 @@ from tests.evaluators.planted import Planted, Words, run, spelling, values
 def test_planted_absorption():
     """The words whose latents hold their letter are found, all of them and no others."""
     model, sae, hidden = spelling()
-    found = run("absorption", sae, model, words=240)
-    prompts = task.prompts(model.tokenizer, 240, 8, 0)
+    found = run("absorption", sae, model, words=120)
+    prompts = task.prompts(model.tokenizer, 120, 8, 0)
     said = [model.tokenizer.pieces[i] for i in prompts.tokens[:, prompts.position].tolist()]
     tested = [word for word in said[4::5] if word[1] == "a"]
     share = sum(word in hidden for word in tested) / len(tested)
@@ -33,7 +33,7 @@ def test_without_absorption():
     with torch.no_grad():
         sae.encoder[0, 4:] = 0.0
         sae.W_dec[4:, 0] = 0.0
-    found = values(run("absorption", sae, model, words=240))
+    found = values(run("absorption", sae, model, words=120))
     assert found["mean_full_absorption_score"] == found["mean_absorption_fraction_score"] == 0
     assert found["mean_num_split_features"] == 1
 
@@ -55,7 +55,7 @@ def test_partial_absorption_by_hand():
 def test_reasons():
     """A model that cannot spell, a tokenizer without words, and a transcoder are skipped."""
     model, sae, _ = spelling(knows=False)
-    reason = run("absorption", sae, model, words=240).skipped["absorption"]
+    reason = run("absorption", sae, model, words=120).skipped["absorption"]
     assert "cannot spell: it names 0% of first letters" in reason
     letters = [" ", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
     few = Planted(Words(letters), torch.zeros(28, 4))

@@ -60,7 +60,7 @@ def test_pooling_is_the_mean_over_tokens(model, texts):
 
 
 def test_probe_equals_its_definition():
-    """At the probe's weights the penalised loss has no gradient, and a shifted x changes nothing."""
+    """At the probe's weights the penalised loss has no gradient; a shifted x changes nothing."""
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(60, 4, generator=draw, dtype=torch.float64) * torch.tensor([1.0, 5, 0.1, 1])
     y = (x[:, 0] + 0.3 * torch.randn(60, generator=draw, dtype=torch.float64)) > 0

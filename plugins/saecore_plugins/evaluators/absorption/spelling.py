@@ -16,7 +16,7 @@ from saecore.randomness import generator
 
 QUESTION = " has the first letter:"
 LETTERS = string.ascii_uppercase
-LOOKED_AT = 256
+LOOKED_AT = 128
 """Words on which it is seen whether the model spells."""
 
 

@@ -260,7 +260,8 @@ def _with_model(
     metadata = hook_metadata(model)
     if chosen.dataset is not None:
         table = chosen.dataset
-        metadata["seqpos_slice"] = list(table.positions) if table.positions else [None]
+        if table.positions:
+            metadata["seqpos_slice"] = list(table.positions)
         metadata["exclude_special_tokens"] = to_tables(table)["exclude_special_tokens"]
     about = {
         "model": dict(backend.identity),

@@ -128,7 +128,7 @@ def log(done: Evaluation) -> None:
     from saecore.config.structure import structure_choice
     from saecore.plugins import current_host
     from saecore.resume import read_record
-    from saecore.runner import flat
+    from saecore.session import flat
     from saecore.tracking import RunInfo
 
     chosen: Sequence[dict[str, object]] = ()

@@ -164,6 +164,8 @@ class HeldOut:
     """Where the SAE is to read, where a setting has changed that."""
     record: Mapping[str, Any] = attrs.field(factory=dict)
     """What was read."""
+    device: torch.device | None = None
+    """Where the model is."""
 
     def placed(self, sae: SAE) -> SAE:
         """The SAE with the metadata that say where it is read, on the model's device."""
@@ -269,7 +271,8 @@ def _with_model(
         "context_size": tokens.shape[1],
         **record,
     }
-    return HeldOut(backend, tokens, frozenset({"model", "activations", "weights"}), metadata, about)
+    gives = frozenset({"model", "activations", "weights"})
+    return HeldOut(backend, tokens, gives, metadata, about, pick_device(model.device, source))
 
 
 def _size(backend: ModelBackend, hook: str, head: int | None) -> int:

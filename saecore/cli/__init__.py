@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "Compare runs: a table, and a report with the plots people publish.",
     "cache": "Write the activations that an experiment trains on to disk.",
     "tokenize": "Write the tokens of an experiment's text to disk.",
+    "evaluate": "Measure an SAE on held-out text.",
     "runs": "List finished and unfinished runs with their figures.",
     "verify": "Check every file of a run: checkpoints, metrics, the saved SAE.",
     "releases": "Search the published SAEs that can be loaded by name.",

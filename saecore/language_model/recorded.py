@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import numpy as np
 
 from saecore.backend import ModelBackend
@@ -14,7 +15,7 @@ from saecore.config.structure import Problems, structure, structure_choice
 from saecore.errors import ConfigError, ModelError
 from saecore.language_model.names import hub_name
 from saecore.language_model.translate import dataset_table
-from saecore.plugins import current_host
+from saecore.plugins import Host, current_host
 from saecore.sae import SAE
 
 PROCESSING = ("center_writing_weights", "fold_ln", "fold_value_biases")
@@ -28,7 +29,7 @@ def model_of(sae: SAE, name: str | None = None) -> Choice:
 
     Args:
         sae: the SAE; its metadata say which model, and in which convention.
-        name: another name of the model, or a directory; "tiny_lm" is the embedded one.
+        name: another name of the model, or a directory.
 
     Raises:
         ConfigError: the metadata name no model.
@@ -37,13 +38,19 @@ def model_of(sae: SAE, name: str | None = None) -> Choice:
     name = name or metadata.get("model_name")
     if not name:
         raise ConfigError("model", ["its name is not in the SAE's metadata; give it (--model)"])
-    if name == "tiny_lm":
-        table: dict[str, Any] = {"type": "tiny_lm"}
-    elif _processed(metadata):
-        table = {"type": "transformer_lens", "name": hub_name(name), "processed": True}
-    else:
-        table = {"type": "huggingface", "name": hub_name(name)}
-    return structure_choice("model", table, current_host())
+    host = current_host()
+    return structure_choice("model", model_table(str(name), metadata, host), host)
+
+
+def model_table(name: str, meta: Mapping[str, Any], host: Host) -> dict[str, Any]:
+    """A model by name or path: one of saecore's that needs no settings, else Hugging Face's."""
+    if name in host.names("model"):
+        component = host.component("model", name)
+        if all(one.default is not attrs.NOTHING for one in attrs.fields(component.config)):
+            return {"type": name}
+    if _processed(meta):
+        return {"type": "transformer_lens", "name": name, "processed": True}
+    return {"type": "huggingface", "name": hub_name(name)}
 
 
 def _processed(metadata: Mapping[str, Any]) -> bool:
@@ -67,7 +74,7 @@ def text_of(sae: SAE, path: str | None, source: str) -> DatasetTable:
     path = path or metadata.get("dataset_path")
     if not path:
         raise ConfigError(source, ["dataset: its name is not in the SAE's metadata; give it"])
-    tables = {**dataset_table(str(path), True, host), **_contexts(metadata)}
+    tables = {**dataset_table(str(path), True, host), **contexts_of(metadata)}
     try:
         table: DatasetTable = structure(tables, DatasetTable, host)
     except Problems as error:
@@ -75,7 +82,7 @@ def text_of(sae: SAE, path: str | None, source: str) -> DatasetTable:
     return table
 
 
-def _contexts(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def contexts_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """How the SAE's text became contexts, as keys of [dataset]; what is not said is left out."""
     positions = metadata.get("seqpos_slice")
     separator = metadata.get("sequence_separator_token", "bos")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from saecore.language_model.config import LanguageModelSAERunnerConfig
     from saecore.language_model.runner import SAETrainingRunner
     from saecore.language_model.store import ActivationsStore
+    from saecore.looking.features import features
     from saecore.runner import run
     from saecore.sae import SAE
     from saecore.sae_config import Shape
@@ -36,6 +37,7 @@ _HOME = {
     "SAETrainingRunner": "saecore.language_model.runner",
     "SaecoreError": "saecore.errors",
     "Shape": "saecore.sae_config",
+    "features": "saecore.looking.features",
     "hookimpl": "saecore.hookspecs",
     "load_experiment": "saecore.config",
     "run": "saecore.runner",
@@ -52,6 +54,7 @@ __all__ = [
     "SAETrainingRunner",
     "SaecoreError",
     "Shape",
+    "features",
     "hookimpl",
     "load_experiment",
     "run",

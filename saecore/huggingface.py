@@ -60,6 +60,12 @@ class HuggingFaceBackend:
             raise unknown_hook(self.name, hook, [*self._names], [*self._modules], self._kind)
         return place
 
+    @property
+    def unembed(self) -> Tensor | None:
+        """The head's matrix; see `ModelBackend.unembed`."""
+        head = self.model.get_output_embeddings()  # type: ignore[operator]
+        return None if head is None else head.weight.t()
+
     def d(self, hook: str) -> tuple[int, ...]:
         """Sizes of one activation; see `ModelBackend.d`."""
         if hook not in self._sizes:

@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "Validate an experiment file and print it resolved, with the origin of each value.",
     "cache": "Write the activations that an experiment trains on to disk.",
     "tokenize": "Write the tokens of an experiment's text to disk.",
+    "dashboard": "Write a page on which the features of an SAE can be looked at.",
     "runs": "List finished and unfinished runs with their figures.",
     "verify": "Check every file of a run: checkpoints, metrics, the saved SAE.",
     "releases": "Search the published SAEs that can be loaded by name.",

@@ -9,6 +9,7 @@ let shown = features, current = null;
 
 const number = (x) => (x === 0 ? "0" : Math.abs(x) < 0.001 || Math.abs(x) >= 1e5
   ? x.toExponential(2) : String(Number(x.toPrecision(3))));
+const count = (x) => (x >= 1e6 ? x / 1e6 + "M" : x >= 1e3 ? x / 1e3 + "k" : String(x));
 const percent = (x) => (x === 0 ? "never" : number(100 * x) + " %");
 
 function make(name, attributes = {}, ...children) {
@@ -35,7 +36,14 @@ function visible(text, breaks = false) {
   });
 }
 
-const word = (index) => make("span", { class: "word" }, ...visible(words[index]));
+function label(index) {
+  // A token by itself: the spaces in it are dots, many of them are counted.
+  const parts = words[index].split(/( +)/).filter((part) => part !== "");
+  return parts.flatMap((part) => (part[0] !== " " ? visible(part)
+    : [make("span", { class: "mark" }, part.length < 4 ? "·".repeat(part.length) : `·×${part.length}`)]));
+}
+
+const word = (index) => make("span", { class: "word" }, ...label(index));
 
 function valuesOf(context) {
   const values = new Map();
@@ -94,15 +102,15 @@ function histogram(feature) {
   const most = Math.max(...counts), scale = Math.log1p(most);
   const svg = make("svg", { viewBox: `0 0 ${W} ${H}`, role: "img",
     "aria-label": "Histogram of activations, logarithmic" });
-  const y = (count) => H - bottom - (Math.log1p(count) / scale) * (H - bottom - top);
+  const y = (n) => H - bottom - (Math.log1p(n) / scale) * (H - bottom - top);
   const x = (i) => left + (i / counts.length) * (W - left - right);
   for (let tick = 1; tick <= most; tick *= 10) {
     svg.append(make("line", { class: "grid", x1: left, x2: W - right, y1: y(tick), y2: y(tick) }));
-    svg.append(make("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, number(tick)));
+    svg.append(make("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, count(tick)));
   }
-  counts.forEach((count, i) => {
-    if (count) svg.append(make("rect", { class: "bar", x: x(i) + 0.5, y: y(count),
-      width: Math.max(1, x(1) - x(0) - 1), height: H - bottom - y(count) }));
+  counts.forEach((n, i) => {
+    if (n) svg.append(make("rect", { class: "bar", x: x(i) + 0.5, y: y(n),
+      width: Math.max(1, x(1) - x(0) - 1), height: H - bottom - y(n) }));
   });
   for (let i = 0; i <= 4; i++) {
     const at = left + (i / 4) * (W - left - right), value = first + (i / 4) * counts.length * width;
@@ -144,8 +152,6 @@ function show(feature) {
   }
   if (data.logits) panels.append(panel("Raises the logits of", table(feature.high, word)),
     panel("Lowers the logits of", table(feature.low, word)));
-  panels.append(panel("Nearest by decoder cosine", table(feature.near, link)),
-    panel("Fires together with", table(feature.together, link)));
   parts.push(panels);
   if (seen) {
     parts.push(panel("Top activations", ...feature.top.map((one) => example(one, feature))));
@@ -154,6 +160,9 @@ function show(feature) {
       + number(peakOf(band[0]))), ...band.map((one) => example(one, feature))] : []));
     parts.push(panel("A sample of the contexts it fires in", ...bands));
   }
+  parts.push(make("div", { class: "panels" },
+    panel("Nearest by decoder cosine", table(feature.near, link)),
+    panel("Fires together with (Jaccard)", table(feature.together, link))));
   page.replaceChildren(...parts);
   page.scrollTop = 0;
   document.body.classList.remove("listing");
@@ -173,7 +182,7 @@ for (const one of features) {
         found.set(context[3][i], (found.get(context[3][i]) ?? 0) + 1);
   }
   const ranked = [...found].sort((a, b) => b[1] - a[1]).map(([index]) => index);
-  one.label = ranked.slice(0, 4).map((index) => words[index]);
+  one.label = ranked.slice(0, 4);
   one.tokens = ranked.map((index) => words[index].toLowerCase());
   one.logits = [...one.high, ...one.low].map(([index]) => words[index].toLowerCase());
   one.peak = largest(one);
@@ -200,7 +209,7 @@ function list() {
   $("count").textContent = `${shown.length} of ${features.length} features`;
   $("features").replaceChildren(...shown.map((one) => make("li", {},
     make("a", { href: "#" + one.id, "data-id": one.id }, make("span", {}, String(one.id)),
-      make("span", { class: "words" }, ...one.label.flatMap((text) => [...visible(text), " "])),
+      make("span", { class: "words" }, ...one.label.flatMap((index) => [...label(index), " "])),
       make("span", { class: "density" }, percent(one.density))))));
   mark();
 }

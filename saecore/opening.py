@@ -11,7 +11,7 @@ import numpy as np
 
 from saecore.config.experiment import DatasetTable, ModelTable
 from saecore.config.explain import config_error
-from saecore.config.layers import Layers, lay_over, merge
+from saecore.config.layers import Layers, add_setting, merge
 from saecore.config.structure import Problems, structure
 from saecore.errors import ConfigError, DataError
 from saecore.plugins import current_host
@@ -90,7 +90,8 @@ def open_sae(given: str, settings: Sequence[str] = ()) -> Opened:
         sae, name = SAE.load_from_disk(run / "sae"), f"{experiment['name']}/{run.resolve().name}"
         known = {key: one for key, one in experiment.items() if key in ("model", "dataset")}
         merge(layers, known, str(run / RECORD))
-    lay_over(layers, settings)
+    for setting in settings:
+        add_setting(layers, setting)
     return Opened(sae, name, run, layers)
 
 

@@ -46,16 +46,6 @@ def read_layers(file: Path, settings: Sequence[str] = ()) -> Layers:
     return layers
 
 
-def lay_over(layers: Layers, settings: Sequence[str]) -> None:
-    """Lay `key=value` strings over tables made in Python.
-
-    Raises:
-        ConfigError: a setting is malformed.
-    """
-    for setting in settings:
-        _add_setting(layers, setting)
-
-
 def _add_file(layers: Layers, file: Path, above: tuple[Path, ...]) -> None:
     if file.resolve() in above:
         chain = " -> ".join(str(one.name) for one in (*above, file))

@@ -105,7 +105,8 @@ def _experiment() -> str:
     text = (
         "# The experiment file\n\nA TOML file. `extends` names a file, or a list of files, that it "
         "is laid over, relative to itself; `--set key=value` is laid over both. Keys of the "
-        "component that a table names stand in the same table.\n\n"
+        "component that a table names stand in the same table. `seeds`, `[sweep]` and `[[sweep]]` "
+        "make several experiments of one file: [Compare many SAEs](../how-to/compare.md).\n\n"
         "## Top level\n\n"
     )
     tables = [one for one in attrs.fields(Experiment) if attrs.has(_hints(Experiment)[one.name])]

@@ -13,6 +13,7 @@ from saecore.backend import ModelBackend
 from saecore.cache.reading import ActivationCache
 from saecore.config.experiment import Experiment, ModelTable
 from saecore.config.explain import to_tables
+from saecore.data.shared import Reader
 from saecore.data.source import ActivationSource, OwnActivations
 from saecore.data.tokens import TokenRows
 from saecore.errors import ConfigError
@@ -46,6 +47,8 @@ class Feed:
     """The language model, if there is one."""
     reshape: str = "none"
     """`reshape_activations` of the saved SAE."""
+    stream: Reader | None = None
+    """The source, where other runs read the same stream."""
 
 
 def make_feed(experiment: Experiment, source: str) -> Feed:
@@ -126,19 +129,54 @@ def _from_cache(experiment: Experiment, source: str) -> Feed:
 
 
 def _from_model(experiment: Experiment, source: str) -> Feed:
-    model, context_size = experiment.language_model, experiment.dataset.context_size
-    device = pick_device(model.device, source)
-    backend: ModelBackend = model.plugin.build(device, DTYPES[model.dtype])
+    backend, device = load_model(experiment, source)
     d_in, d_out = sizes(experiment, backend, source)
     refuse_if_too_big(make_plan(experiment, backend, d_in, d_out, device))
-    evaluated = experiment.evaluation.tokens
-    rows = read_tokens(
-        experiment.dataset, backend, source, evaluated if experiment.evaluator else 0
-    )
-    contexts = max(1, evaluated // context_size)
+    rows = read_tokens(experiment.dataset, backend, source, evaluated(experiment))
+    window = make_window(experiment, backend, rows)
+    return model_feed(experiment, backend, device, rows, window, (d_in, d_out))
+
+
+def load_model(experiment: Experiment, source: str) -> tuple[ModelBackend, torch.device]:
+    """The language model, and where it is.
+
+    Raises:
+        SaecoreError: it cannot be loaded, or this machine has no such device.
+    """
+    model = experiment.language_model
+    device = pick_device(model.device, source)
+    backend: ModelBackend = model.plugin.build(device, DTYPES[model.dtype])
+    return backend, device
+
+
+def evaluated(experiment: Experiment) -> int:
+    """Held-out tokens that the evaluators need."""
+    return experiment.evaluation.tokens if experiment.evaluator else 0
+
+
+def model_feed(
+    experiment: Experiment,
+    backend: ModelBackend,
+    device: torch.device,
+    rows: TokenRows,
+    window: ActivationSource,
+    size: tuple[int, int],
+) -> Feed:
+    """The feed of a stream over a model.
+
+    Args:
+        experiment: what to do.
+        backend: the model.
+        device: where it is.
+        rows: tokens to train on, and those held out.
+        window: the stream to train on.
+        size: d_in and d_out.
+    """
+    model, (d_in, d_out) = experiment.language_model, size
+    contexts = max(1, experiment.evaluation.tokens // experiment.dataset.context_size)
     heads = len(backend.d(model.read_hooks[0])) > 1 and model.head is None
     return Feed(
-        source=make_window(experiment, backend, rows),
+        source=window,
         d_in=d_in,
         d_out=d_out,
         device=device,
@@ -153,6 +191,7 @@ def _from_model(experiment: Experiment, source: str) -> Feed:
         metadata={**text_metadata(experiment, backend, rows), **hook_metadata(model)},
         backend=backend,
         reshape="hook_z" if heads else "none",
+        stream=window if isinstance(window, Reader) else None,
     )
 
 

@@ -173,36 +173,48 @@ def excluded_tokens(table: DatasetTable, backend: ModelBackend) -> tuple[int, ..
     return table.exclude_special_tokens or ()
 
 
+def window_settings(experiment: Experiment, backend: ModelBackend) -> WindowSettings:
+    """What is read of the model, and how it is mixed."""
+    model, table, buffer = experiment.language_model, experiment.dataset, experiment.buffer
+    end_to_end = experiment.training.loss != "mse"
+    return WindowSettings(
+        model.read_hooks,
+        model.targets,
+        model.head,
+        experiment.training.batch_size if end_to_end else buffer.tokens,
+        buffer.model_batch_size,
+        table.positions,
+        excluded_tokens(table, backend),
+        table.epochs,
+        table.seed,
+    )
+
+
 def make_window(experiment: Experiment, backend: ModelBackend, rows: TokenRows) -> Window:
     """The stream of activations.
 
     Raises:
         DataError: the text is shorter than the training, as far as its length is known.
     """
-    model, table, buffer = experiment.language_model, experiment.dataset, experiment.buffer
     end_to_end = experiment.training.loss != "mse"
-    window = (ContextStream if end_to_end else Window)(
-        backend,
-        rows.train,
-        WindowSettings(
-            model.read_hooks,
-            model.targets,
-            model.head,
-            experiment.training.batch_size if end_to_end else buffer.tokens,
-            buffer.model_batch_size,
-            table.positions,
-            excluded_tokens(table, backend),
-            table.epochs,
-            table.seed,
-        ),
-    )
-    needed = experiment.training.steps * experiment.training.batch_size
-    available = window.rows()
-    if available is not None and available < needed:
-        epochs = -(-needed * table.epochs // max(1, available))
-        raise DataError(
-            f"training.tokens: the text has {available:_} tokens in {table.epochs} epoch(s), "
-            f"{needed:_} were asked for; lower training.tokens, give more text or set "
-            f"dataset.epochs = {epochs}"
-        )
+    make = ContextStream if end_to_end else Window
+    window = make(backend, rows.train, window_settings(experiment, backend))
+    check_length(experiment, window)
     return window
+
+
+def check_length(experiment: Experiment, window: Window) -> None:
+    """Refuse a text that is too short.
+
+    Raises:
+        DataError: it is shorter than the training, as far as its length is known.
+    """
+    needed = experiment.training.steps * experiment.training.batch_size
+    available, epochs = window.rows(), experiment.dataset.epochs
+    if available is not None and available < needed:
+        enough = -(-needed * epochs // max(1, available))
+        raise DataError(
+            f"training.tokens: the text has {available:_} tokens in {epochs} epoch(s), "
+            f"{needed:_} were asked for; lower training.tokens, give more text or set "
+            f"dataset.epochs = {enough}"
+        )

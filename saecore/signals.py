@@ -40,6 +40,8 @@ class Signals:
     def __init__(self) -> None:
         self.received: int | None = None
         """The signal that has arrived."""
+        self.again = False
+        """Whether another one has: nothing more is saved."""
         self._deferred = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -69,6 +71,6 @@ class Signals:
             raise Interrupted(self.received)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self.received = self.received is not None, number
-        if again or not self._deferred:
+        self.again, self.received = self.received is not None, number
+        if self.again or not self._deferred:
             raise Interrupted(number)

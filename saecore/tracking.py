@@ -8,11 +8,23 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import attrs
 
 from saecore.files import explained
+
+
+@attrs.frozen
+class SweepInfo:
+    """What a logger knows of the sweep that a run belongs to."""
+
+    name: str
+    """The sweep's name."""
+    directory: Path
+    """The sweep's directory, which holds those of its points; its id for trackers is the path."""
+    differs: Mapping[str, Any] = attrs.field(factory=dict)
+    """What the point has of its own: settings under their TOML keys."""
 
 
 @attrs.frozen
@@ -33,6 +45,8 @@ class RunInfo:
     """Tokens per step."""
     resumed_at: int = 0
     """Steps completed before this process; their figures stand in metrics.jsonl."""
+    sweep: SweepInfo | None = None
+    """The sweep it is a point of."""
 
 
 class Logger(Protocol):
@@ -52,6 +66,18 @@ class Logger(Protocol):
 
     def close(self) -> None:
         """The run has ended; write what is buffered."""
+        ...
+
+
+@runtime_checkable
+class SweepLogger(Protocol):
+    """What a logger may have besides, to show the runs of a sweep together."""
+
+    def sweep_ended(self, sweep: SweepInfo, report: Path | None, finished: bool) -> None:
+        """All runs of the sweep are closed: its report, and whether every point is finished.
+
+        Called on a logger that was built for this, with the sweep's directory, and not started.
+        """
         ...
 
 
@@ -109,3 +135,8 @@ class Loggers:
                     f"{type(error).__name__}: {error} (metrics.jsonl goes on)",
                     file=sys.stderr,
                 )
+
+
+def warn(message: str) -> None:
+    """Print a warning to stderr."""
+    print(f"warning: {message}", file=sys.stderr)

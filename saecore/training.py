@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Training:
         signals: whether to stop.
         evaluate: held-out figures of the present SAE, given the last figures of training; None
             where nothing is to be evaluated.
+        waited: seconds so far that were spent for other runs as well; not counted as this one's.
     """
 
     def __init__(
@@ -46,16 +47,17 @@ class Training:
         loggers: Loggers,
         signals: Signals,
         evaluate: Callable[[Mapping[str, float]], Mapping[str, float]] | None,
+        waited: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.table, self.trainer = experiment.training, trainer
         self._manifest = manifest
         self.metrics, self.loggers, self.signals = metrics, loggers, signals
         self._directory = directory / "checkpoints"
         self._evaluate, self._every = evaluate, experiment.evaluation.every_tokens
-        self._evaluated = 0
+        self._evaluated, self._waited = 0, waited
         self._monitors = Monitors(experiment.monitor)
         self._due = Due(self.table.checkpoint, self.table.steps)
-        self._logged, self._last = 0, 0.0
+        self._logged, self._spent = 0, 0.0
         self.saved: Path | None = None
         """The newest checkpoint."""
         self.figures: dict[str, float] = {}
@@ -75,20 +77,21 @@ class Training:
         """Completed steps in the newest checkpoint."""
         return None if self.saved is None else step_of(self.saved)
 
-    def run(self) -> None:
-        """Train to the end.
+    def steps(self) -> Iterator[None]:
+        """Train to the end; yields after every step.
 
         Raises:
             Interrupted: a signal came; what was done until then is saved.
             NumericsError: see `Trainer.step`; the message names the last good checkpoint.
         """
         steps = self.table.steps
-        self._logged, self._last = self.trainer.completed, time.monotonic()
+        self._logged, self._spent = self.trainer.completed, self.seconds
         while True:
             self._evaluate_if_due()
             if self.signals.received is not None or self.trainer.completed == steps:
                 break
             self._step()
+            yield
         if self.signals.received is not None or self._due.ever:
             self._save()  # before the last window is read: a longer run goes on with it
         self.signals.check()
@@ -101,12 +104,12 @@ class Training:
         self.loggers.call("scalars", self.trainer.completed, dict(values))
 
     def _step(self) -> None:
-        begin = time.monotonic()
+        begin, waited = time.monotonic(), self._waited()
         try:
             self.trainer.step()
         except NumericsError as error:
             raise NumericsError(f"{error}{self._last_good()}") from error
-        self.seconds += time.monotonic() - begin
+        self.seconds += time.monotonic() - begin - (self._waited() - waited)
         if self.trainer.completed % self.table.log_every_steps == 0:
             self._log_window()
         if self._due(self.trainer.completed):
@@ -115,11 +118,11 @@ class Training:
     def _log_window(self) -> None:
         begin = time.monotonic()
         self.figures = self.trainer.read_metrics()
-        now = time.monotonic()
-        self.seconds += now - begin
+        self.seconds += time.monotonic() - begin
         tokens = (self.trainer.completed - self._logged) * self.table.batch_size
-        self.figures["performance/tokens_per_second"] = tokens / max(1e-9, now - self._last)
-        self._last, self._logged = now, self.trainer.completed
+        spent = max(1e-9, self.seconds - self._spent)
+        self.figures["performance/tokens_per_second"] = tokens / spent
+        self._spent, self._logged = self.seconds, self.trainer.completed
         self.log(self.figures)
         self._monitors(self.trainer, self.figures)
 
@@ -131,7 +134,6 @@ class Training:
             return
         if trainer.tokens // every <= self._evaluated:
             return
-        begin = time.monotonic()
         try:
             with self.signals.deferred(False):
                 figures = self._evaluate(self.figures)
@@ -140,7 +142,6 @@ class Training:
             raise
         self._evaluated = trainer.tokens // every
         self.log(figures)
-        self._last += time.monotonic() - begin
 
     def _save(self) -> None:
         """Write a checkpoint, unless the newest one is of this step.
@@ -152,7 +153,6 @@ class Training:
         if self.saved_step == step:
             return
         check_finite(self.trainer.sae, f"step {step}", self._last_good())
-        begin = time.monotonic()
         state = {
             **self.trainer.state_dict(),
             "run": {
@@ -166,7 +166,6 @@ class Training:
         keep = self.table.checkpoint.keep
         self.saved = save(self._directory, step, state, keep, self._manifest)
         self._due.saved()
-        self._last += time.monotonic() - begin
 
     def _last_good(self) -> str:
         if self.saved is None:

@@ -85,10 +85,10 @@ def test_a_signal_saves_and_the_run_can_be_resumed(
 def test_a_signal_inside_an_evaluation(text, tmp_path, reference, monkeypatch):
     """An evaluation is given up at once, however long it would take; the state is saved."""
     base = tables(text, tmp_path)
-    from saecore import runner
+    from saecore import session
 
     with monkeypatch.context() as patch:
-        signalled(patch, runner, "evaluate", [signal.SIGTERM])
+        signalled(patch, session, "evaluate", [signal.SIGTERM])
         with pytest.raises(Interrupted) as stop:
             run(structure_experiment(base))
         assert stop.value.step == 5

@@ -16,6 +16,8 @@ from saecore.plugins import Host, current_host, use_host
 COMMANDS = {
     "run": "Train an SAE as an experiment file says, evaluate it and save it.",
     "check": "Validate an experiment file and print it resolved, with the origin of each value.",
+    "show": "List the points of a sweep, or print an experiment resolved.",
+    "compare": "Compare runs: a table, and a report with the plots people publish.",
     "cache": "Write the activations that an experiment trains on to disk.",
     "tokenize": "Write the tokens of an experiment's text to disk.",
     "dashboard": "Write a page on which the features of an SAE can be looked at.",

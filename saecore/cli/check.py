@@ -22,16 +22,26 @@ if TYPE_CHECKING:
     "--no-measure", is_flag=True, help="Do not load the model: no memory and no time in the plan."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(file: Path, settings: tuple[str, ...], no_measure: bool, as_json: bool) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, file: Path, settings: tuple[str, ...], no_measure: bool, as_json: bool
+) -> None:
     """Validate FILE, print every setting with where it was set, and what a run would take.
 
     The origin of a value is the file, a file it extends, --set, or "default". The plan follows as
     comments: memory from sizes and a measurement of a few seconds, time from the latter. An
-    experiment that does not fit into memory is refused with the value to lower.
+    experiment that does not fit into memory is refused with the value to lower. Of a sweep, every
+    point is validated, and the plan says which are trained side by side; `saecore show` prints one.
     """
     from saecore.config import load_experiment
     from saecore.config.explain import annotated, to_tables
+    from saecore.config.sweep import load_sweep
 
+    sweep = load_sweep(file, settings)
+    if sweep is not None:
+        from saecore.cli._sweep_plan import check_sweep
+
+        ctx.exit(1 if check_sweep(sweep, not no_measure, as_json) else 0)
     experiment, layers = load_experiment(file, settings)
     modelled = experiment.model is not None  # a dataset's own activations need no plan
     plan = _plan(experiment, layers.source) if modelled and not no_measure else None
@@ -87,7 +97,7 @@ def _lines(plan: Plan) -> list[str]:
     if seen is not None and plan.seconds is not None:
         rate = plan.tokens / max(plan.seconds, 1e-9)
         lines.append(
-            f"training takes about {_duration(plan.seconds)}, {rate:,.0f} tokens/s "
+            f"training takes about {duration(plan.seconds)}, {rate:,.0f} tokens/s "
             f"(model {1 / seen.seconds_per_token:,.0f}, "
             f"SAE {plan.batch_size / seen.seconds_per_step:,.0f}): an estimate from a short "
             "measurement; reading text and evaluation not included"
@@ -95,7 +105,8 @@ def _lines(plan: Plan) -> list[str]:
     return lines
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds for people."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import shlex
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from saecore.errors import SaecoreError
+
 if TYPE_CHECKING:
-    from saecore.runner import RunResult
+    from saecore.config import Experiment
+    from saecore.config.sweep import Sweep
+    from saecore.plugins import Host
+    from saecore.session import RunResult
 
 NEWEST = ""
 """What --resume without a value stands for."""
@@ -48,24 +54,27 @@ def command(
 ) -> None:
     """Train an SAE as FILE says, evaluate it on held-out text and save it.
 
-    FILE is a TOML experiment file, or the experiment.json of a run to repeat. SIGINT (Ctrl-C) and
-    SIGTERM finish the step, save, and exit with 130 or 143; a second one stops at once.
+    FILE is a TOML experiment file, or the experiment.json of a run to repeat. If it describes a
+    sweep, every point is trained, as many at once as share the model's forward; the same command
+    goes on with what is not finished, and the exit code is 1 if a point failed. SIGINT (Ctrl-C)
+    and SIGTERM finish the step, save, and exit with 130 or 143; a second one stops at once.
     """
     from saecore.config import load_experiment
-    from saecore.config.explain import chosen
+    from saecore.config.sweep import load_sweep
     from saecore.plugins import current_host
 
     host = current_host()
+    sweep = load_sweep(file, settings, host)
+    if sweep is not None:
+        if resume is not None:
+            raise SaecoreError(
+                "--resume: a sweep goes on with what is not finished by itself; leave it out"
+            )
+        _announce([one.experiment for one in sweep.points], host)
+        _sweep(ctx, sweep, trust_remote_code)
+        return
     experiment, layers = load_experiment(file, settings, host)
-    foreign = sorted(
-        {
-            f"{one.distribution} {one.version}"
-            for one in (host.provider(c.kind, c.name) for c in chosen(experiment))
-            if one.distribution != "saecore"
-        }
-    )
-    if foreign:
-        click.echo(f"plugins from: {', '.join(foreign)}")
+    _announce([experiment], host)
     t = experiment.training
     model = experiment.model
     origin = (
@@ -93,6 +102,42 @@ def command(
     if result.before:
         click.echo(f"{result.directory} is finished; nothing to resume")
     _report(result)
+
+
+def _announce(experiments: Sequence[Experiment], host: Host) -> None:
+    """Name the distributions, besides this one, whose code is going to run."""
+    from saecore.config.explain import chosen
+
+    foreign = sorted(
+        {
+            f"{one.distribution} {one.version}"
+            for experiment in experiments
+            for one in (host.provider(c.kind, c.name) for c in chosen(experiment))
+            if one.distribution != "saecore"
+        }
+    )
+    if foreign:
+        click.echo(f"plugins from: {', '.join(foreign)}")
+
+
+def _sweep(ctx: click.Context, sweep: Sweep, trust_remote_code: bool) -> None:
+    """Train a sweep; its summary, and the next commands to type."""
+    from saecore.sweep import run_sweep
+
+    click.echo(f"{sweep.name}: {len(sweep.points)} points; reading model and text")
+    try:
+        result = run_sweep(sweep, trust_remote_code=trust_remote_code)
+    except KeyboardInterrupt as stop:
+        click.echo(f"{stop}; everything is saved, the same command goes on", err=True)
+        ctx.exit(128 + getattr(stop, "number", signal.SIGINT))
+    click.echo(f"\n{len(result.finished)} of {len(sweep.points)} points are finished")
+    for name, error in result.failed.items():
+        click.echo(f"  failed: {name}: {error}", err=True)
+    if result.report is not None:
+        click.echo(f"  the report:  {result.report}")
+    click.echo(f"  compare:     saecore compare {result.directory}")
+    _mlflow(result.directory.parent / "mlflow.db")
+    ctx.exit(1 if result.failed else 0)
 
 
 def _stopped(
@@ -133,7 +178,10 @@ def _report(result: RunResult) -> None:
         f"  compare:     saecore runs --output {directory.parent.parent}\n"
         f"  repeat:      saecore run {directory / 'experiment.json'}"
     )
-    store = directory.parent.parent / "mlflow.db"
+    _mlflow(directory.parent.parent / "mlflow.db")
+
+
+def _mlflow(store: Path) -> None:
     if store.exists():
         click.echo(
             f"  look at it:  mlflow ui --backend-store-uri sqlite:///{store} "

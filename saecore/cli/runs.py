@@ -33,7 +33,9 @@ def command(output: Path, sort: str, as_json: bool) -> None:
     key = sort.removeprefix("-")
     if key not in COLUMNS:
         raise SaecoreError(f"--sort {sort}: expected one of {', '.join(COLUMNS)}")
-    rows = [row for file in sorted(output.glob("*/*/experiment.json")) if (row := _row(file))]
+    # <name>/<id>, and <sweep>/<point>/<id>
+    files = [*output.glob("*/*/experiment.json"), *output.glob("*/*/*/experiment.json")]
+    rows = [row for file in sorted(files) if (row := _row(file))]
     known = [row for row in rows if row[key] is not None]
     known.sort(key=lambda row: (isinstance(row[key], str), row[key]), reverse=sort[0] == "-")
     rows = known + [row for row in rows if row[key] is None]

@@ -26,6 +26,13 @@ MONITORS = (
 """The built-in monitors, all on by default: what they find is silent, and they cost nearly nothing.
 """
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+"""A name that can be a directory's."""
+NAME_EXPECTED = (
+    "expected up to 96 letters, digits, dots, dashes or underscores, "
+    "starting with a letter or digit"
+)
+
 Problem = tuple[str, str]
 """(key within the table, what is wrong with it)."""
 
@@ -230,12 +237,8 @@ class Experiment:
 
     def problems(self) -> Iterator[Problem]:
         """Report a name that is not one directory, and a window that cannot hold a batch."""
-        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", self.name) is None:
-            yield (
-                "name",
-                "expected up to 96 letters, digits, dots, dashes or underscores, "
-                f"starting with a letter or digit, got {self.name!r}",
-            )
+        if NAME.fullmatch(self.name) is None:
+            yield "name", f"{NAME_EXPECTED}, got {self.name!r}"
         if self.buffer.tokens < self.dataset.context_size:
             yield (
                 "buffer.tokens",

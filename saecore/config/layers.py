@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,18 +33,36 @@ def read_layers(file: Path, settings: Sequence[str] = ()) -> Layers:
     """Read a TOML file (or the experiment.json of a run), what it extends, and `--set` values.
 
     Raises:
-        ConfigError: a file is missing, is not TOML, extends itself, or a setting is malformed.
+        ConfigError: a file is missing, is not TOML, extends itself, or a setting is malformed; or
+            it describes several experiments.
+    """
+    layers = read_sweep(file, settings)
+    for key in ("sweep", "seeds"):
+        if key in layers.tables:
+            raise ConfigError(
+                layers.source,
+                [f"{key}: expected one experiment, and this file describes several: `saecore show "
+                 f"{file}` lists them, `saecore run {file}` trains them all"],
+            )  # fmt: skip
+    return layers
+
+
+def read_sweep(file: Path, settings: Sequence[str] = ()) -> Layers:
+    """Read layers that may describe several experiments.
+
+    Raises:
+        ConfigError: see `read_layers`.
     """
     layers = Layers(str(file))
     _add_file(layers, file, ())
     for setting in settings:
         _add_setting(layers, setting)
-    if "sweep" in layers.tables:
-        raise ConfigError(
-            layers.source,
-            ["sweep: sweeps cannot be run yet; remove the table and give one value per key"],
-        )
     return layers
+
+
+def copy_of(layers: Layers) -> Layers:
+    """Layers of their own, equal to these."""
+    return Layers(layers.source, copy.deepcopy(layers.tables), dict(layers.origins))
 
 
 def _add_file(layers: Layers, file: Path, above: tuple[Path, ...]) -> None:

@@ -30,7 +30,7 @@ def load_experiment(
         ConfigError: with every problem found.
     """
     layers = read_layers(Path(file), settings)
-    return _structured(layers, host), layers
+    return structured(layers, host), layers
 
 
 def structure_experiment(
@@ -43,10 +43,15 @@ def structure_experiment(
     """
     layers = Layers(source)
     merge(layers, tables, source)
-    return _structured(layers, host)
+    return structured(layers, host)
 
 
-def _structured(layers: Layers, host: Host | None) -> Experiment:
+def structured(layers: Layers, host: Host | None) -> Experiment:
+    """Check layers.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
     try:
         experiment: Experiment = structure(layers.tables, Experiment, host or current_host())
     except Problems as error:

@@ -11,8 +11,8 @@ from saecore.language_model.nested import refusal, values_of
 from saecore.language_model.translate import SOURCE, experiment_of, renamed
 
 if TYPE_CHECKING:
-    from saecore.runner import RunResult
     from saecore.sae import SAE
+    from saecore.session import RunResult
 
 
 class SAETrainingRunner:

@@ -9,6 +9,7 @@ that holds much of its own says so with a method of its config,
 from saecore.plan.measure import Measurement, measure
 from saecore.plan.record import Plan, as_tables, refuse_if_too_big
 from saecore.plan.sizes import Sizes, make_plan
+from saecore.plan.together import together
 
 __all__ = [
     "Measurement",
@@ -18,4 +19,5 @@ __all__ = [
     "make_plan",
     "measure",
     "refuse_if_too_big",
+    "together",
 ]

@@ -134,12 +134,17 @@ def _window(experiment: Experiment, sizes: Sizes) -> tuple[int, int]:
 
     While they are mixed, half a fill more is held: a sixth of that.
     """
-    table, context = experiment.dataset, sizes.context_size
-    kept = len(range(context)[slice(*(table.positions or (None,)))])
-    rows = max(1, experiment.buffer.tokens // context) * kept
+    rows = fill_rows(experiment)
     tokens = experiment.training.steps * experiment.training.batch_size
     fills = max(1, math.ceil(tokens / rows + 0.5))  # half of the first fill waits for the second
     return fills, round(_row_bytes(experiment, sizes) * rows * (1.5 if tokens * 2 <= rows else 3))
+
+
+def fill_rows(experiment: Experiment) -> int:
+    """Rows of a fill of the window."""
+    table = experiment.dataset
+    kept = len(range(table.context_size)[slice(*(table.positions or (None,)))])
+    return max(1, experiment.buffer.tokens // table.context_size) * kept
 
 
 def _row_bytes(experiment: Experiment, sizes: Sizes) -> int:

@@ -266,9 +266,9 @@ def test_set_is_one_value(write):
 
 @pytest.mark.parametrize("text", ['[sweep]\n"sae.k" = [1, 2]\n', "[[sweep]]\nx = 1\n"])
 def test_sweep_is_a_typed_error(write, text):
-    """A sweep is recognised and refused as not available, not as an unknown key."""
+    """A sweep is refused where one experiment is expected, not as an unknown key."""
     (line,) = problems(write("a.toml", MINIMAL + text))
-    assert line.startswith("sweep: sweeps cannot be run yet")
+    assert line.startswith("sweep: expected one experiment")
 
 
 # -- files ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from saecore.config.structure import structure_choice
 from saecore.plugins import current_host
-from saecore.tracking import Loggers, RunInfo
+from saecore.tracking import Loggers, RunInfo, SweepInfo
 
 
 def logger(run_dir, **settings):
@@ -84,6 +84,41 @@ def test_two_runs_on_one_new_store(info, tmp_path):
         one.join()
     for one in infos:
         assert tracked(one)[1].data.metrics == {"x": 1.0}
+
+
+def test_points_are_children_of_their_sweep(tmp_path):
+    """One MLflow experiment and one parent run for a sweep, made by whichever point comes first;
+    what differs as tags; the report is the parent's; given again, nothing is there twice.
+    """
+    from mlflow.tracking import MlflowClient
+
+    directory = tmp_path / "runs" / "it's"
+    points = []
+    for k in (1, 2):
+        run_dir = directory / f"k{k}" / "id"
+        run_dir.mkdir(parents=True)
+        sweep = SweepInfo("grid", directory, {"sae.k": k})
+        info = RunInfo(f"k{k}", f"id{k}", run_dir, {"sae.k": k}, 10, 4, 0, sweep)
+        points.append((logger(run_dir), info))
+    for one, info in points:
+        one.start(info)
+        one.scalars(1, {"x": 1.0})
+    for one, _ in points:
+        one.close()
+    (directory / "report.html").write_text("a report")
+    for _ in range(2):
+        logger(directory).sweep_ended(SweepInfo("grid", directory), directory / "report.html", True)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("grid").experiment_id])
+    by_name = {one.info.run_name: one for one in runs}
+    assert set(by_name) == {"grid", "k1", "k2"}
+    assert len(runs) == 3
+    parent = by_name["grid"].info
+    assert parent.status == "FINISHED"
+    assert [one.path for one in client.list_artifacts(parent.run_id)] == ["report.html"]
+    for k in (1, 2):
+        tags = by_name[f"k{k}"].data.tags
+        assert (tags["mlflow.parentRunId"], tags["sae.k"]) == (parent.run_id, str(k))
 
 
 def test_a_logger_that_raises_is_left_out(capsys):

@@ -6,12 +6,13 @@ import sys
 import types
 from importlib.machinery import ModuleSpec
 
+import attrs
 import pytest
 
 from saecore.config.structure import structure_choice
 from saecore.errors import PluginError
 from saecore.plugins import current_host
-from saecore.tracking import RunInfo
+from saecore.tracking import RunInfo, SweepInfo
 
 
 def logger(run_dir, **settings):
@@ -64,6 +65,17 @@ class Fake(types.ModuleType):
     def finish(self, exit_code):
         """Note the end."""
         self.calls.append(("finish", exit_code))
+
+
+def test_points_of_a_sweep(info, monkeypatch):
+    """They are runs of one group in the sweep's project, several at a time in one process."""
+    fake = Fake()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    sweep = SweepInfo("grid", info.directory.parent.parent, {"sae.k": 3})
+    logger(info.directory).start(attrs.evolve(info, sweep=sweep))
+    ((_, settings),) = fake.calls
+    assert (settings["project"], settings["group"], settings["name"]) == ("grid", "grid", "name")
+    assert settings["reinit"] == "create_new"
 
 
 def test_calls(info, monkeypatch):

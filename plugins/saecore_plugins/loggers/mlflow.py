@@ -18,7 +18,7 @@ from saecore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from saecore.plan import Sizes
-    from saecore.tracking import RunInfo
+    from saecore.tracking import RunInfo, SweepInfo
 
 BATCH = 1000
 """Metrics per request, MLflow's limit."""
@@ -36,7 +36,7 @@ class MLflowConfig:
     tracking_uri: str | None = None
     """MLflow store; default: sqlite at <output>/mlflow.db."""
     experiment: str | None = None
-    """MLflow experiment; default: the experiment's name."""
+    """MLflow experiment; default: the name of the experiment, or of the sweep."""
 
     def extra_memory(self, sizes: Sizes) -> int:
         """What the library takes with an SQLite store, as measured with MLflow 3.17."""
@@ -52,7 +52,7 @@ class MLflow:
     """
 
     def __init__(self, config: MLflowConfig, run_dir: Path) -> None:
-        self._config, self._output = config, run_dir.parent.parent
+        self._config, self._directory = config, run_dir
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=100_000)
         self._dropped = 0
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -83,6 +83,17 @@ class MLflow:
         if missing:
             _warn(f"mlflow: {'; '.join(missing)}; metrics.jsonl is complete")
 
+    def sweep_ended(self, sweep: SweepInfo, report: Path | None, finished: bool) -> None:
+        """Give the sweep's run the report, and say how the sweep ended."""
+        from saecore_plugins.loggers.mlflow_store import opened, parent
+
+        name = self._config.experiment or sweep.name
+        with opened(self._config.tracking_uri, name, sweep.directory.parent) as (client, number):
+            run = parent(client, number, sweep)
+            if report is not None:
+                client.log_artifact(run, str(report))
+            client.set_terminated(run, "FINISHED" if finished else "KILLED")
+
     def _put(self, what: str, value: Any) -> None:
         try:
             self._queue.put_nowait((what, value))
@@ -111,7 +122,10 @@ class MLflow:
         from saecore_plugins.loggers.mlflow_store import Store
 
         # Opening waits for its lock anyway; what fails there will not get better.
-        store = Store(self._config.tracking_uri, self._config.experiment, self._output, self._run)
+        sweep = self._run.sweep
+        # <output>/<name>/<id>, or <output>/<sweep>/<point>/<id>
+        output = self._directory.parent.parent if sweep is None else sweep.directory.parent
+        store = Store(self._config.tracking_uri, self._config.experiment, output, self._run)
         pending = store.missing()
         closing = False
         deadline = time.monotonic() + FLUSH_SECONDS

@@ -2,63 +2,100 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saecore.tracking import RunInfo
+    from mlflow.tracking import MlflowClient
+
+    from saecore.tracking import RunInfo, SweepInfo
 
 LOCK_SECONDS = 300
 """How long to wait for another process that is making the database."""
 
 
-class Store:
-    """Finds the MLflow run that bears this run's id, or makes one.
+@contextlib.contextmanager
+def opened(
+    tracking_uri: str | None, experiment: str, output: Path
+) -> Iterator[tuple[MlflowClient, str]]:
+    """A client and the id of an MLflow experiment, made if there is none, under the store's lock.
 
     Args:
         tracking_uri: the store; None: sqlite at <output>/mlflow.db.
-        experiment: MLflow experiment; None: the experiment's name.
-        output: directory of the runs.
+        experiment: name of the MLflow experiment.
+        output: directory of the runs, or sweeps.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from filelock import FileLock
+
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    output = output.resolve()
+    uri = tracking_uri or f"sqlite:///{output / 'mlflow.db'}"
+    local = uri.startswith("sqlite:///")
+    place = Path(uri.removeprefix("sqlite:///")).parent if local else output
+    # MLflow alone fails when several processes, or threads, make one database at once.
+    with FileLock(place / ".mlflow.lock", timeout=LOCK_SECONDS):
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            artifacts = (output / "mlartifacts" / experiment).as_uri() if local else None
+            yield client, str(client.create_experiment(experiment, artifact_location=artifacts))
+        else:
+            yield client, str(found.experiment_id)
+
+
+def parent(client: MlflowClient, experiment: str, sweep: SweepInfo) -> str:
+    """The MLflow run of a sweep, made if there is none; the caller holds the store's lock."""
+    directory = str(sweep.directory.resolve())
+    # A directory may hold a quote, which the search's syntax has no way to write.
+    key = hashlib.sha256(directory.encode()).hexdigest()[:16]
+    found = client.search_runs([experiment], f"tags.`saecore.sweep` = '{key}'")
+    if found:
+        return str(found[0].info.run_id)
+    tags = {"saecore.sweep": key, "saecore.directory": directory}
+    return str(client.create_run(experiment, run_name=sweep.name, tags=tags).info.run_id)
+
+
+class Store:
+    """Finds the MLflow run that bears this run's id, or makes one.
+
+    A point of a sweep is a child of the sweep's run, with what it has of its own as tags.
+
+    Args:
+        tracking_uri: the store; None: sqlite at <output>/mlflow.db.
+        experiment: MLflow experiment; None: the name of the experiment, or of the sweep.
+        output: directory of the runs, or sweeps.
         run: what is tracked.
     """
 
     def __init__(
         self, tracking_uri: str | None, experiment: str | None, output: Path, run: RunInfo
     ) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from filelock import FileLock
-
-        for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        output = output.resolve()
-        uri = tracking_uri or f"sqlite:///{output / 'mlflow.db'}"
-        local = uri.startswith("sqlite:///")
-        place = Path(uri.removeprefix("sqlite:///")).parent if local else output
         self._run = run
         self._sent: dict[str, set[int]] = {}
-        # MLflow alone fails when several processes make one database at once.
-        with FileLock(place / ".mlflow.lock", timeout=LOCK_SECONDS):
-            from mlflow.tracking import MlflowClient
-
-            self._client = MlflowClient(uri)
-            name = experiment or run.name
-            found = self._client.get_experiment_by_name(name)
-            if found is None:
-                artifacts = (output / "mlartifacts" / name).as_uri() if local else None
-                number = self._client.create_experiment(name, artifact_location=artifacts)
-            else:
-                number = found.experiment_id
+        name = experiment or (run.name if run.sweep is None else run.sweep.name)
+        with opened(tracking_uri, name, output) as (self._client, number):
             self._id = self._continued(number) or self._new(number)
 
     def _new(self, experiment: str) -> str:
         tags = {"saecore.run": self._run.id, "saecore.directory": str(self._run.directory)}
-        created = self._client.create_run(experiment, run_name=self._run.id, tags=tags)
+        name, sweep = self._run.id, self._run.sweep
+        if sweep is not None:
+            name = self._run.name
+            tags["mlflow.parentRunId"] = parent(self._client, experiment, sweep)
+            tags.update({key: str(value)[:5000] for key, value in sweep.differs.items()})
+        created = self._client.create_run(experiment, run_name=name, tags=tags)
         self._parameters(created.info.run_id, {})
         return str(created.info.run_id)
 

@@ -22,7 +22,7 @@ class WandbConfig:
     """Where to track; WANDB_MODE=offline in the environment keeps everything on this machine."""
 
     project: str | None = None
-    """Project; default: the experiment's name."""
+    """Project; default: the name of the experiment, or of the sweep."""
 
 
 class Wandb:
@@ -37,13 +37,17 @@ class Wandb:
 
     def start(self, run: RunInfo) -> None:
         """Begin or continue the wandb run."""
+        sweep = run.sweep
+        # Points of a sweep are runs of one group, several at a time in one process.
+        grouped = {} if sweep is None else {"group": sweep.name, "reinit": "create_new"}
         self._run = self._wandb.init(
-            project=self._config.project or run.name,
+            project=self._config.project or (run.name if sweep is None else sweep.name),
             id=run.id,
-            name=run.id,
+            name=run.id if sweep is None else run.name,
             resume="allow",
             dir=str(self._directory),
             config=dict(run.parameters),
+            **grouped,
         )
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -56,7 +56,7 @@ def read_sweep(file: Path, settings: Sequence[str] = ()) -> Layers:
     layers = Layers(str(file))
     _add_file(layers, file, ())
     for setting in settings:
-        _add_setting(layers, setting)
+        add_setting(layers, setting)
     return layers
 
 
@@ -108,7 +108,12 @@ def _from_run(text: str) -> Table:
     return dict(record["experiment"])
 
 
-def _add_setting(layers: Layers, setting: str) -> None:
+def add_setting(layers: Layers, setting: str) -> None:
+    """Lay a `key=value` over what is there; the value is read as TOML, else as a string.
+
+    Raises:
+        ConfigError: it is malformed.
+    """
     key, equals, text = setting.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
@@ -118,6 +123,11 @@ def _add_setting(layers: Layers, setting: str) -> None:
         value = parsed["value"] if len(parsed) == 1 else text
     except (ValueError, RecursionError):
         value = text  # a bare word is a string
+    add_value(layers, key, value)
+
+
+def add_value(layers: Layers, key: str, value: Any) -> None:
+    """Lay a value over what is there, under a dotted key."""
     nested: Table = {}
     inner = nested
     *parents, last = key.split(".")

@@ -39,7 +39,7 @@ def test_the_page_is_true(tmp_path, monkeypatch):
             assert ended.value.code == 0
             assert same(printed.getvalue().splitlines(), written), printed.getvalue()
             ran += 1
-    assert ran == 1
+    assert ran == 2
     assert Path("features.html").stat().st_size > 50_000
     assert names["again"].latents.tolist() == [names["latent"]]
     assert names["again"].contexts == len(names["tokens"])

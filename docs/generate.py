@@ -91,7 +91,7 @@ def _index(reference: dict[str, str]) -> str:
     how_to = written("how-to")
     return (
         "# Documentation\n\n"
-        "Learn by doing:\n\n- [Tutorial: from installation to a first look at a run](tutorial.md)\n"
+        "Learn by doing:\n\n- [Tutorial: from installation to a steered generation](tutorial.md)\n"
         + (f"\nGet something done:\n\n{how_to}" if how_to else "")
         + "\nLook something up (written from the code; `saecore plugins NAME` and `saecore check` "
         "say the same in a terminal):\n\n"

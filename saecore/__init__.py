@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from saecore.config import Experiment, load_experiment
     from saecore.config.architecture import ArchitectureConfig
     from saecore.errors import SaecoreError
+    from saecore.hooked.attribution import attribute
+    from saecore.hooked.splice import splice
+    from saecore.hooked.transformer import HookedSAETransformer
     from saecore.hookspecs import hookimpl
     from saecore.language_model.config import LanguageModelSAERunnerConfig
     from saecore.language_model.runner import SAETrainingRunner
@@ -33,14 +36,17 @@ _HOME = {
     "Codes": "saecore.codes",
     "Component": "saecore.components",
     "Experiment": "saecore.config",
+    "HookedSAETransformer": "saecore.hooked.transformer",
     "LanguageModelSAERunnerConfig": "saecore.language_model.config",
     "SAETrainingRunner": "saecore.language_model.runner",
     "SaecoreError": "saecore.errors",
     "Shape": "saecore.sae_config",
+    "attribute": "saecore.hooked.attribution",
     "features": "saecore.looking.features",
     "hookimpl": "saecore.hookspecs",
     "load_experiment": "saecore.config",
     "run": "saecore.runner",
+    "splice": "saecore.hooked.splice",
 }
 
 __all__ = [
@@ -50,14 +56,17 @@ __all__ = [
     "Codes",
     "Component",
     "Experiment",
+    "HookedSAETransformer",
     "LanguageModelSAERunnerConfig",
     "SAETrainingRunner",
     "SaecoreError",
     "Shape",
+    "attribute",
     "features",
     "hookimpl",
     "load_experiment",
     "run",
+    "splice",
 ]
 
 

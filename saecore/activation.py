@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import attrs
 from torch import Tensor, nn
+from torch.nn import functional
 
 from saecore import ops
 from saecore.codes import Codes
@@ -57,6 +58,11 @@ class Encoding:
     def preactivations(self, latents: Tensor) -> Tensor:
         """Pre-activations of some latents `[n]`: `[N, n]`."""
         return ops.preactivations(self.x, self.W_enc, self.b_enc, latents, centre=self.centre)
+
+    def dense(self) -> Tensor:
+        """All pre-activations `[N, d_sae]`."""
+        centred = self.x if self.centre is None else self.x - self.centre
+        return functional.linear(centred, self.W_enc.t(), self.b_enc)
 
 
 class Activation(nn.Module, abc.ABC):

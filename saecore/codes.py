@@ -57,7 +57,8 @@ class Codes:
     """A batch of sparse feature vectors in rows (CSR).
 
     Explicit zeros are legal: they carry gradients. So what fires is `values != 0`, and L0
-    counts that, never the number of entries.
+    counts that, never the number of entries. In training, `ops.select_above` gives `DenseCodes`
+    while a large share of the latents fires: arrays `[N, d_sae]` instead of `[nnz]`.
 
     Args:
         values: value of each entry `[nnz]`; differentiable.
@@ -98,6 +99,12 @@ class Codes:
 
         The entries of a row stand in the order of the parts. Differentiable in the values.
         """
+        from saecore.dense_codes import DenseCodes  # which is built on this class
+
+        held = [one for one in parts if isinstance(one, DenseCodes)]
+        if len(held) == len(parts):
+            return DenseCodes.side_by_side(held)
+        parts = [one.entries() for one in parts]
         counts = torch.stack([one.offsets[1:] - one.offsets[:-1] for one in parts])  # [parts, N]
         offsets = _offsets(counts.sum(0))
         # Where the entries of each part and row go: after those of earlier rows and parts.
@@ -158,6 +165,10 @@ class Codes:
         """Number of rows N."""
         return self.pattern.n_rows
 
+    def entries(self) -> Codes:
+        """These codes; of `DenseCodes`, the same codes in rows."""
+        return self
+
     def with_values(self, values: Tensor) -> Codes:
         """The same entries with other values `[nnz]`."""
         return Codes(values, self.pattern)
@@ -179,16 +190,22 @@ class Codes:
         summed = self.values if values is None else values
         return summed.new_zeros(self.n_rows).index_add(0, self.rows, summed)
 
+    def l1(self, weights: Tensor) -> Tensor:
+        """Σ |value| · weight of its latent in each row `[N]`; differentiable.
+
+        Args:
+            weights: of the latents, not negative `[d_sae]`.
+        """
+        return self.sum_per_row((self.values * self.per_latent(weights)).abs())
+
     def firing(self) -> Tensor:
         """Which entries fire `[nnz]`, bool: those whose value is not zero."""
         return self.values.detach() != 0
 
     def firing_counts(self) -> Tensor:
         """How many rows each latent fires in `[d_sae]`, int64."""
-        fired = torch.bincount(
-            self.indices, weights=self.firing().to(torch.float64), minlength=self.d_sae
-        )
-        return fired.to(torch.int64)
+        counts = torch.zeros(self.d_sae, dtype=torch.int64, device=self.indices.device)
+        return counts.index_add_(0, self.indices, self.firing().to(torch.int64))
 
     def dense(self, latents: Tensor | None = None) -> Tensor:
         """All features `[N, d_sae]`, or those of the `latents [n]` asked for `[N, n]`.

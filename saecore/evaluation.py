@@ -12,6 +12,7 @@ from torch import Tensor
 from saecore.backend import ModelBackend, Replace
 from saecore.data.source import OwnActivations
 from saecore.sae import SAE
+from saecore.site import Site
 
 ROWS = 128
 """Rows of a stream that count as one context."""
@@ -38,32 +39,8 @@ needs activations gets either, and reads them with `activations`.
 """
 
 
-@attrs.frozen
-class Reading:
-    """Where an SAE reads, from its metadata: hook, head, positions, tokens left out."""
-
-    hooks: tuple[str, ...]
-    """Hooks that are read."""
-    targets: tuple[str, ...]
-    """Hooks that are reconstructed; the same for an SAE."""
-    head: int | None
-    positions: slice
-    exclude: tuple[int, ...]
-
-    @classmethod
-    def of(cls, sae: SAE, backend: ModelBackend) -> Reading:
-        """The reading that the SAE's metadata describes."""
-        from saecore.data.tokens import special_tokens
-
-        meta = sae.cfg.metadata
-        excluded = meta.get("exclude_special_tokens") or ()
-        if excluded is True:
-            excluded = tuple(sorted(set(special_tokens(backend.tokenizer).values())))
-        positions = slice(*(meta.get("seqpos_slice") or (None,)))
-        hooks = tuple(meta.get("hook_names") or (sae.cfg.hook_name,))
-        target = meta.get("hook_name_out")
-        targets = tuple(meta.get("hook_names_out") or ((target,) if target else hooks))
-        return cls(hooks, targets, meta.get("hook_head_index"), positions, tuple(excluded))
+class Reading(Site):
+    """Where an SAE reads, and what takes the place of the activations there."""
 
     def activations(self, backend: ModelBackend, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """What the SAE reads and what it is to reconstruct, `[B, T, d]` or `[B, T, hooks, d]`."""
@@ -101,35 +78,10 @@ class Reading:
         """Functions that put zeros there."""
 
         def ablated(value: Tensor) -> Tensor:
-            zeros = torch.zeros_like(self.read(value))
+            zeros = torch.zeros_like(self.target(value))
             return self.write(value, zeros, used.to(value.device))
 
         return dict.fromkeys(self.targets, ablated)
-
-    def used(self, tokens: Tensor) -> Tensor:
-        """Which tokens `[B, T]` the SAE reads, bool."""
-        used = torch.zeros_like(tokens, dtype=torch.bool)
-        used[:, self.positions] = True
-        for token in self.exclude:
-            used &= tokens != token
-        return used
-
-    def read(self, value: Tensor) -> Tensor:
-        """Activations as the SAE takes them `[B, T, d_in]`."""
-        if value.dim() == 4:
-            return value.flatten(2) if self.head is None else value[:, :, self.head]
-        return value
-
-    def write(self, value: Tensor, new: Tensor, used: Tensor) -> Tensor:
-        """`value` with the activations replaced by `new [B, T, d_in]` where `used [B, T]`."""
-        result = value.clone()
-        new = new.to(value.dtype)
-        if value.dim() == 4 and self.head is not None:
-            part = result[:, :, self.head]
-            part[used] = new[used]
-            return result
-        result[used] = new.reshape(value.shape)[used]
-        return result
 
 
 def batches(tokens: Tensor, size: int) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from saecore.backend import Replace
 from saecore.errors import ModelError
-from saecore.hook_names import Place, hook_names, module_place, unknown_hook
+from saecore.places import Places
 
 PROBE = 7
 """Tokens of the forward pass that finds a hook's sizes; no usual number of heads, so that a
@@ -44,21 +44,9 @@ class HuggingFaceBackend:
             one.use_cache = False  # as an argument of forward, not every model takes it
         self.vocab_size, self.max_context = token_limits(model)
         self.device = next(model.parameters()).device
-        self._kind, base = str(config.model_type), model.base_model_prefix
-        self._names = hook_names(config, base if hasattr(model, base) else "")
-        self._modules = {path: module for path, module in model.named_modules() if path}
+        self._places = Places(model, name)
+        self._names = self._places.names
         self._sizes: dict[str, tuple[int, ...]] = {}
-
-    def place(self, hook: str) -> Place:
-        """Where a hook is.
-
-        Raises:
-            ModelError: the model has neither such a hook nor such a module.
-        """
-        place = self._names.get(hook) or module_place(hook)
-        if place.path not in self._modules:
-            raise unknown_hook(self.name, hook, [*self._names], [*self._modules], self._kind)
-        return place
 
     @property
     def unembed(self) -> Tensor | None:
@@ -77,39 +65,33 @@ class HuggingFaceBackend:
     def activations(self, tokens: Tensor, hooks: Sequence[str]) -> dict[str, Tensor]:
         """Activations of some hooks; see `ModelBackend.activations`."""
         found: dict[str, Tensor] = {}
-        places = {hook: self.place(hook) for hook in hooks}
+        wanted = dict.fromkeys(hooks)
 
-        def keep(hook: str, place: Place) -> Callable[[Tensor], None]:
+        def keep(hook: str) -> Callable[[Tensor], None]:
             def see(value: Tensor) -> None:
-                found[hook] = per_token(place.read(value), tokens, hook)
-                if len(found) == len(places):
+                found[hook] = per_token(value, tokens, hook)
+                if len(found) == len(wanted):
                     raise StopForward
 
             return see
 
         with ExitStack() as stack:
-            for hook, place in places.items():
-                stack.enter_context(_attached(self._modules[place.path], place, keep(hook, place)))
+            for hook in wanted:
+                stack.enter_context(self._places.attach(hook, keep(hook)))
             try:
                 self.model(input_ids=tokens.to(self.device))
             except StopForward:
                 return found
-        raise not_reached(self.name, places, found)
+        raise not_reached(self.name, wanted, found)
 
     def run_with(
         self, tokens: Tensor, replace: Mapping[str, Replace], gradients: bool = False
     ) -> Tensor:
         """Logits with replaced activations; see `ModelBackend.run_with`."""
-
-        def change(place: Place, function: Replace) -> Replace:
-            return lambda value: place.write(value, function(place.read(value)))
-
         with ExitStack() as stack:
             stack.enter_context(torch.set_grad_enabled(gradients))
             for hook, function in replace.items():
-                place = self.place(hook)
-                module = self._modules[place.path]
-                stack.enter_context(_attached(module, place, change(place, function)))
+                stack.enter_context(self._places.attach(hook, function))
             output = self.model(input_ids=tokens.to(self.device))
         return logits_of(output, self.name)
 
@@ -160,25 +142,3 @@ def logits_of(output: Any, model: str) -> Tensor:
             'evaluators that need them ([[evaluator]] type = "reconstruction" does not)'
         )
     return logits
-
-
-def _attached(module: nn.Module, place: Place, function: Callable[[Tensor], Tensor | None]) -> Any:
-    """A context in which `function` sees the tensor at a place; what it returns replaces it."""
-    if place.side == "in":
-
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if args:
-                new = function(args[0])
-                return None if new is None else ((new, *args[1:]), kwargs)
-            key = "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs))
-            new = function(kwargs[key])
-            return None if new is None else (args, {**kwargs, key: new})
-
-        return module.register_forward_pre_hook(before, with_kwargs=True)
-
-    def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        several = isinstance(output, tuple)
-        new = function(output[0] if several else output)
-        return None if new is None else ((new, *output[1:]) if several else new)
-
-    return module.register_forward_hook(after)

@@ -64,9 +64,9 @@ class OpenSAE(SAE):
 
     def penalty(self, codes: Codes, p: float) -> Tensor:
         """‖f · n‖_p of each token `[N]`: a true p-norm, zero (with gradient zero) at f = 0."""
-        weighted = codes.values * codes.per_latent(self.decoder_norms())
         if p == 1:
-            return codes.sum_per_row(weighted.abs())
+            return codes.l1(self.decoder_norms())
+        weighted = codes.values * codes.per_latent(self.decoder_norms())
         powers = codes.sum_per_row(weighted.abs() ** p)
         # The p-th root has no derivative at 0: rows without features are left out of it.
         empty = powers == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -43,6 +43,40 @@ def parameter_groups(
         {"params": params, "lr": lr * factor, "lr_factor": factor}
         for factor, params in groups.items()
     ]
+
+
+def scales_itself(optimizer: Optimizer) -> bool:
+    """Whether an optimizer multiplies gradients as it reads them, and leaves a step out when a
+    number on its device says so: torch's contract with its `GradScaler`, which fused ones keep.
+    """
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+@torch.no_grad()
+def take_step(
+    optimizer: Optimizer,
+    parameters: Iterable[Tensor],
+    factor: Tensor | None,
+    leave_out: Tensor | None = None,
+) -> None:
+    """Step with all gradients times `factor`.
+
+    Args:
+        optimizer: what steps.
+        parameters: those whose gradients are scaled.
+        factor: a scalar on their device; None for 1.
+        leave_out: 1.0 where nothing may change, else 0.0: a scalar on their device, for
+            optimizers of which `scales_itself` is true.
+    """
+    if scales_itself(optimizer):
+        # As float32: torch's kernel reads no other type, and without a word.
+        optimizer.grad_scale = None if factor is None else factor.reciprocal().float()  # type: ignore[attr-defined]
+        optimizer.found_inf = leave_out  # type: ignore[attr-defined]
+    elif factor is not None:
+        for one in parameters:
+            if one.grad is not None:
+                one.grad.mul_(factor.to(one.grad.dtype))
+    optimizer.step()
 
 
 def reset_rows(optimizer: Optimizer, parameter: Tensor, latents: Tensor) -> None:

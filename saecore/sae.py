@@ -14,6 +14,7 @@ from torch import Tensor
 from saecore import ops
 from saecore.activation import Encoding
 from saecore.codes import Codes
+from saecore.decomposition import Decomposition
 from saecore.normalize import RUNTIME, Restore
 from saecore.sae_config import Shape
 from saecore.step import Batch, Scheduled, StepContext, StepOutput
@@ -48,6 +49,8 @@ class SAE(Weights):
     """Whether it may reconstruct another hook than the one it reads."""
     several_targets: ClassVar[bool] = False
     """Whether it reconstructs several other hooks, one for each that it reads."""
+    reads_contexts: ClassVar[bool] = False
+    """Whether what it makes of a token depends on the tokens before it."""
     training_fields: ClassVar[frozenset[str]] = frozenset({"decoder_init_norm"})
     """Keys of cfg.json that only matter to training (the reference's names); ignored on load."""
 
@@ -102,11 +105,23 @@ class SAE(Weights):
         """Reconstruction `[N, d_out]` from what `select` gave for `x [N, d_in]`."""
         return ops.decode(codes, self.W_dec, self.b_dec)
 
+    def beside(self, x: Tensor) -> Tensor | None:
+        """What reconstructions of `x [N, d_in]` have beside decoded features `[N, d_out]`."""
+        return None
+
     def encode_sparse(self, x: Tensor) -> Codes:
         """Features of `x [..., d_in]`, leading dimensions flattened to rows."""
-        codes = self.select(self._flat(x)[0])
+        return self._features(self._flat(x)[0])
+
+    def _features(self, x: Tensor) -> Codes:
+        codes = self.select(x)
         scale = self.latent_scale()
         return codes if scale is None else codes.with_values(codes.values * codes.per_latent(scale))
+
+    def decompose(self, x: Tensor) -> Decomposition:
+        """The forward pass of `x [..., d_in]` in parts, so that features can be changed in it."""
+        rows, restore = self._flat(x)
+        return Decomposition(self, rows, self._features(rows), self.beside(rows), restore)
 
     def encode(self, x: Tensor, latents: Tensor | None = None) -> Tensor:
         """Features of `x [..., d_in]`: all `[..., d_sae]`, or those of `latents [n]` `[..., n]`."""
@@ -122,16 +137,19 @@ class SAE(Weights):
         Where every activation was scaled by its own norm (`normalize_activations`), the scale
         is that of the last `encode`, whose activations must be the same.
         """
+        out = self.decode_scaled(features)
+        return out if self._restore is None else self._restore(out)
+
+    def decode_scaled(self, features: Tensor | Codes) -> Tensor:
+        """The same in the unit that the encoder reads: `features @ W_dec + b_dec`."""
         scale = self.latent_scale()
         if isinstance(features, Codes):
             codes = features
             if scale is not None:
                 codes = codes.with_values(codes.values / codes.per_latent(scale))
-            out = ops.decode(codes, self.W_dec, self.b_dec)
-        else:
-            unscaled = features if scale is None else features / scale
-            out = unscaled @ self.W_dec + self.b_dec
-        return out if self._restore is None else self._restore(out)
+            return ops.decode(codes, self.W_dec, self.b_dec)
+        unscaled = features if scale is None else features / scale
+        return unscaled @ self.W_dec + self.b_dec
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruction of `x [..., d_in]`: `[..., d_out]`.
@@ -151,6 +169,10 @@ class SAE(Weights):
     def preactivations(self, x: Tensor, latents: Tensor) -> Tensor:
         """Pre-activations of some latents `[n]` for `x [N, d_in]`: `[N, n]`."""
         return self.encoding(x).preactivations(latents)
+
+    def all_preactivations(self, x: Tensor) -> Tensor | None:
+        """All of them, `[N, d_sae]`; None where features do not come from one encoder pass."""
+        return self.encoding(x).dense()
 
     def _joined(self, x: Tensor) -> Tensor:
         """Flatten `[..., heads, d_head]` (hook_z) or `[..., hooks, d]` to `[..., d_in]`."""

@@ -14,13 +14,14 @@ from saecore.constraints import make_unit, remove_parallel
 from saecore.data.source import ActivationSource
 from saecore.ema import WeightAverage
 from saecore.end_to_end import ModelLoss
-from saecore.errors import NumericsError
 from saecore.initialization import Start
 from saecore.l0_control import L0Control
 from saecore.metrics import LatentCounters, MetricWindow
+from saecore.optimizer import scales_itself, take_step
 from saecore.randomness import generator
 from saecore.sae import SAE
 from saecore.step import Batch, DeadLatents, Normalizer, Optimizer, Schedule, StepContext
+from saecore.watch import NumberWatch
 
 
 @attrs.frozen
@@ -69,6 +70,10 @@ class Trainer:
         self.window = MetricWindow(sae.cfg.d_out, device)
         self.latents = LatentCounters(sae.cfg.d_sae, settings.feature_sampling_window, device)
         self.average = WeightAverage(sae, settings.ema) if settings.ema is not None else None
+        delayed = device.type == "cuda" and settings.bad_numbers == "stop"
+        self.watch = NumberWatch(
+            device, settings.bad_numbers == "skip", delayed and scales_itself(optimizer)
+        )
         self.completed = 0
         """Completed steps."""
         self.skipped = 0
@@ -94,7 +99,8 @@ class Trainer:
 
         Raises:
             NumericsError: an activation, loss or gradient is not finite and `bad_numbers` is
-                "stop", or a weight was not finite before the step.
+                "stop", or a weight was not finite before the step; on other devices than the CPU
+                a step or two after the one it names.
             DataError: the stream has ended.
         """
         s = self.settings
@@ -109,14 +115,15 @@ class Trainer:
         for part in batch.split(s.accumulate):
             counts, total = self._backward(*self._prepared(part, dead))
             fired, loss = fired + counts, loss + total
-        norm = self._clip()
-        if self._finite(batch, loss, norm):
+        norm = self._gradient_norm()
+        if self._good(batch, loss, norm):
             self.latents.add(fired, len(batch))
             if self.l0_control is not None:
                 self.l0_control.update(fired.sum() / len(batch))
             if s.unit_decoder:
                 remove_parallel(self.sae.W_dec)
-            self.optimizer.step()
+            clip = (s.clip_norm / (norm + 1e-6)).clamp(max=1.0) if s.clip_norm else None
+            take_step(self.optimizer, self.sae.parameters(), clip, self.watch.stopped)
             self.sae.after_step()
             if s.unit_decoder:
                 make_unit(self.sae.W_dec)
@@ -126,6 +133,8 @@ class Trainer:
                 self.latents.since_fired.masked_fill_(revived, 0)
             if self.average:
                 self.average.update()
+        else:
+            self.skipped += 1
         self.window.add({"details/gradient_norm": norm})
         self.completed += 1
 
@@ -180,54 +189,32 @@ class Trainer:
         self.last = part, context.targets.flatten(1), restored.detach()
         return fired, output.total.detach()
 
-    def _clip(self) -> Tensor:
-        """Scale the gradients down to the largest norm allowed; returns the norm before."""
-        grads = []
+    def _gradient_norm(self) -> Tensor:
+        """The norm of all gradients together, a scalar in float64."""
+        squares = []
         for parameter in self.sae.parameters():
             if parameter.grad is not None:
                 # Fused optimizers compute wrong updates from strided gradients, silently.
                 parameter.grad = parameter.grad.contiguous()
-                grads.append(parameter.grad)
-        # Norms of rows first: one float32 norm over millions of elements loses 3 digits.
-        squares = [grad.norm(dim=-1).double().square().sum() for grad in grads]
-        norm = torch.stack(squares).sum().sqrt()
-        if self.settings.clip_norm:
-            factor = (self.settings.clip_norm / (norm + 1e-6)).clamp(max=1.0)
-            for grad in grads:
-                grad.mul_(factor.to(grad.dtype))
-        return norm
+                # Norms of rows first: one float32 norm over millions of elements loses 3 digits.
+                squares.append(parameter.grad.norm(dim=-1).double().square().sum())
+        return torch.stack(squares).sum().sqrt()
 
-    def _finite(self, batch: Batch, loss: Tensor, norm: Tensor) -> bool:
-        """Whether the step may be taken; all is seen in one transfer from the device.
+    def _good(self, batch: Batch, loss: Tensor, norm: Tensor) -> bool:
+        """Whether the step may be taken.
 
         Inputs and weights are looked at themselves: a NaN in a latent that is not selected, or in
         an input that a selection passes over, reaches neither loss nor gradient.
         """
         # A sum is not finite when one of its terms is not.
         weights = [one.detach().sum(dtype=torch.float32) for one in self.sae.parameters()]
-        seen = {
+        numbers = {
+            "a weight": torch.stack(weights).sum(),
             "an activation": batch.inputs.sum(dtype=torch.float32),
             "a loss": loss,
             "a gradient": norm,
-            "a weight": torch.stack(weights).sum(),
         }
-        numbers = torch.stack([one.float() for one in seen.values()])
-        finite = dict(zip(seen, torch.isfinite(numbers).tolist(), strict=True))
-        bad = next((name for name, good in finite.items() if not good), None)
-        if bad is None:
-            return True
-        if not finite["a weight"]:
-            raise NumericsError(
-                f"step {self.completed}: a weight is not finite; lower training.lr and begin again"
-            )
-        if self.settings.bad_numbers == "stop":
-            raise NumericsError(
-                f"step {self.completed}: {bad} is not finite; the weights are those of the step "
-                "before. Lower training.lr, check the activations, or set "
-                'training.bad_numbers = "skip"'
-            )
-        self.skipped += 1
-        return False
+        return self.watch.good(self.completed, numbers)
 
     def _first_batches(self, tokens: int) -> Iterator[Batch]:
         self.source.seek(0)
@@ -242,6 +229,7 @@ class Trainer:
 
     def read_metrics(self) -> dict[str, float]:
         """Everything worth logging since the last reading, in one transfer from the device."""
+        self.watch.look(wait=True)
         s, step = self.settings, max(0, self.completed - 1)
         self.window.add(self.latents.figures(self.dead_after))
         figures = self.window.read()
@@ -273,6 +261,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes during a run."""
+        self.watch.look(wait=True)
         return {
             "sae": self.sae.state_dict(),
             "optimizer": self.optimizer.state_dict(),

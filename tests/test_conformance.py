@@ -15,6 +15,7 @@ SETTINGS = {
     "architecture.groupmax": {"k": 4},
     "architecture.matryoshka_batchtopk": {"k": 4, "matryoshka_widths": [5, 20]},
     "architecture.topk": {"k": 4},
+    "dataset.cached": {"path": "none"},
     "dataset.huggingface": {"name": "none"},
     "dataset.mixture": {
         "source": [
@@ -24,6 +25,7 @@ SETTINGS = {
     },
     "dataset.synthetic": {"features": 20, "d_in": 6},
     "dataset.text_files": {"paths": ["text"]},
+    "dataset.tokens": {"path": "none"},
     "dead_latents.resample": {"every_steps": 3},
     "model.huggingface": {"name": "none"},
     "model.transformer_lens": {"name": "none"},
@@ -47,8 +49,10 @@ DECLARED = {
     "architecture.identity",
     "architecture.pca",
     "architecture.temporal",
+    "dataset.cached",
     "dataset.huggingface",
     "dataset.synthetic",
+    "dataset.tokens",
     "evaluator.ground_truth",
 }
 """What needs more than the kit has (data on disk, known directions) or sizes of its own: only the

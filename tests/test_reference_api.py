@@ -9,6 +9,7 @@ import torch
 from saecore import (
     SAE,
     ActivationsStore,
+    HookedSAETransformer,
     LanguageModelSAERunnerConfig,
     SAETrainingRunner,
     load_experiment,
@@ -195,6 +196,26 @@ def test_config_fields(trained):
     assert (cfg.d_in, cfg.d_sae, cfg.architecture) == (256, 512, "standard")
     assert (cfg.hook_name, cfg.model_name) == (HOOK, "tiny_lm")
     assert (cfg.normalize_activations, cfg.dtype, cfg.device) == ("none", "float32", "cpu")
+
+
+# -- SAEs in the model -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tiny_lm", str(DIRECTORY)], ids=["name", "directory"])
+def test_hooked_model(trained, model, name):
+    """The example of hooked models: SAEs added, for one run, and with a cache of their tensors."""
+    sae = trained[1]
+    tokens = store(model, sae).get_batch_tokens(2)
+    hooked = HookedSAETransformer.from_pretrained(name)
+    hooked.add_sae(sae)
+    output = hooked.run_with_saes(tokens, saes=[sae])
+    assert torch.equal(output, hooked(tokens))
+    again, cache = hooked.run_with_cache_with_saes(tokens, saes=[sae])
+    assert torch.equal(again, output)
+    features = sae.encode(cache[f"{HOOK}.hook_sae_input"])
+    torch.testing.assert_close(cache[f"{HOOK}.hook_sae_acts_post"], features)
+    hooked.reset_saes()
+    torch.testing.assert_close(hooked(tokens), model(tokens).logits, atol=1e-4, rtol=1e-4)
 
 
 # -- the store -----------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ from saecore.cache.columns import packed
 from saecore.cache.manifest import MANIFEST, Manifest, Precision, Shard, shard_name
 from saecore.cache.reading import CONTEXTS
 from saecore.config.experiment import Experiment
-from saecore.data.buffer import Rows, Window, WindowSettings
+from saecore.data.buffer import Window, WindowSettings
 from saecore.data.encoding import tokenizer_hash
+from saecore.data.rows import Rows
 from saecore.data.tokens import TokenRows
 from saecore.errors import ConfigError, DataError
 from saecore.feed import text_metadata

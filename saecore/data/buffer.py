@@ -8,7 +8,7 @@ function of the position alone: resuming at a position runs two fills again, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saecore.backend import ModelBackend
+from saecore.data.ahead import Ahead
 from saecore.data.contexts import ArrayContexts, Contexts
+from saecore.data.rows import Rows
 from saecore.errors import DataError
 from saecore.randomness import generator
 from saecore.step import Batch
@@ -69,7 +71,8 @@ class Window:
         self._served: Rows | None = None
         self._serve = -1
         self._begin = 0  # position at which the present serve begins
-        self._fill: Callable[[int], Rows] = lru_cache(maxsize=2)(self._run_fill)
+        self._fills: dict[int, Rows] = {}
+        self._ahead: Ahead[Rows | None] | None = None
         self._kept: Callable[[int], int] = lru_cache(maxsize=None)(self._kept_count)
 
     @property
@@ -109,6 +112,7 @@ class Window:
                 raise DataError(self._ended())
             if self._served is None:
                 self._served = self._mix(self._serve)
+                self._look_ahead()
             at = self._position - self._begin
             part = self._served.take(slice(at, at + missing))
             parts.append(part)
@@ -117,6 +121,8 @@ class Window:
             if self._position == self._begin + len(self._served):
                 self._begin += len(self._served)
                 self._serve, self._served = self._serve + 1, None
+        if self._ahead is not None and self._served is not None:
+            self._ahead.advance((self._position - self._begin) / len(self._served))
         return Rows.join(parts)
 
     def rows(self) -> int | None:
@@ -193,16 +199,48 @@ class Window:
             return size * self.contexts.context_size
         return int(self._keep(self._tokens(n)).sum())
 
+    def _fill(self, n: int) -> Rows:
+        """Fill n: as it was made before, or made now."""
+        if n not in self._fills:
+            made = None
+            if self._ahead is not None:
+                made = self._ahead.take(n, lambda rows: [*rows.columns.values()] if rows else [])
+            self._fills[n] = self._run_fill(n) if made is None else made
+        return self._fills[n]
+
+    def _run_fill(self, n: int) -> Rows:
+        """Run the model over fill n, all at once."""
+        return self.read_rows(self._tokens(n))
+
+    def _look_ahead(self) -> None:
+        """Forget the fill that is no longer needed; begin the next one where that helps."""
+        self._fills = {n: rows for n, rows in self._fills.items() if n >= self._serve}
+        assert self._served is not None
+        device = next(iter(self._served.columns.values())).device
+        following = self._size(self._serve + 1)
+        if self.works_ahead(device) and following:
+            self._ahead = self._ahead or Ahead(device)
+            batches = -(-following // self.settings.model_batch_size)
+            self._ahead.begin(
+                self._serve + 1, batches, self._reading(self._tokens(self._serve + 1))
+            )
+
+    def works_ahead(self, device: torch.device) -> bool:
+        """Whether the next fill is made while this one is trained on."""
+        return device.type == "cuda"
+
     def used_rows(self, tokens: Tensor) -> int:
         """How many of some contexts' tokens `[n, context_size]` are used."""
         return int(self._keep(tokens).sum())
 
-    def _run_fill(self, n: int) -> Rows:
-        """Run the model over fill n."""
-        return self.read_rows(self._tokens(n))
-
     def read_rows(self, tokens: Tensor) -> Rows:
         """Run the model over contexts `[n, context_size]`; their rows in order."""
+        *_, made = self._reading(tokens)
+        assert made is not None
+        return made
+
+    def _reading(self, tokens: Tensor) -> Iterator[Rows | None]:
+        """The same, a batch of the model a turn; the last turn gives the rows."""
         s = self.settings
         keep = self._keep(tokens)
         positions = torch.arange(tokens.shape[1]).expand_as(tokens)
@@ -216,15 +254,21 @@ class Window:
             padded[: len(part)] = part
             found = self.backend.activations(padded, names)
             kept = keep[start : start + len(part)]
-            count = int(kept.sum())
+            # Places are found on the host: a mask on a GPU would make it wait.
+            places = None if kept.all() else kept.flatten().nonzero()[:, 0]
+            count = kept.numel() if places is None else len(places)
             for name, value in found.items():
-                rows = self._shaped(value[: len(part)])[kept.to(value.device)]  # [count, d]
+                rows = self._shaped(value[: len(part)]).flatten(0, 1)  # [tokens, d]
                 if name not in columns:
                     size = (total, rows.shape[-1])
                     columns[name] = torch.empty(size, dtype=torch.float32, device=rows.device)
+                if places is not None:
+                    rows = rows[places.to(rows.device)]
                 columns[name][at : at + count] = rows
             at += count
-        return Rows(columns, tokens[keep], positions[keep])
+            if at < total:
+                yield None
+        yield Rows(columns, tokens[keep], positions[keep])
 
     def _shaped(self, value: Tensor) -> Tensor:
         """One head, or all of them concatenated: `[B, T, d]`."""
@@ -241,57 +285,3 @@ class Window:
         inputs = together(self.settings.hooks)
         targets = together(self.settings.targets) if self.settings.targets else inputs
         return Batch(inputs, targets, rows.tokens, rows.positions)
-
-
-@attrs.frozen(eq=False)
-class Rows:
-    """Activations of some tokens: a column `[N, d]` per hook, token ids and positions `[N]`."""
-
-    columns: Mapping[str, Tensor]
-    tokens: Tensor
-    positions: Tensor
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def take(self, part: slice) -> Rows:
-        """Consecutive rows."""
-        columns = {name: one[part] for name, one in self.columns.items()}
-        return Rows(columns, self.tokens[part], self.positions[part])
-
-    @staticmethod
-    def join(parts: list[Rows]) -> Rows:
-        """Parts one after another."""
-        if len(parts) == 1:
-            return parts[0]
-        columns = {
-            name: torch.cat([one.columns[name] for one in parts]) for name in parts[0].columns
-        }
-        return Rows(
-            columns,
-            torch.cat([one.tokens for one in parts]),
-            torch.cat([one.positions for one in parts]),
-        )
-
-    @staticmethod
-    def gathered(parts: list[tuple[Rows, Tensor]], mixed: Tensor) -> Rows:
-        """Rows picked from several, then brought into the order `mixed`."""
-
-        def gather(get: Callable[[Rows], Tensor]) -> Tensor:
-            first = get(parts[0][0])
-            out = first.new_empty(len(mixed), *first.shape[1:])
-            places, at = torch.empty_like(mixed), 0
-            places[mixed] = torch.arange(len(mixed))  # row i goes to places[i]
-            for rows, order in parts:
-                source, device = get(rows), first.device
-                out[places[at : at + len(order)].to(device)] = source[order.to(device)]
-                at += len(order)
-            return out
-
-        names = parts[0][0].columns
-        columns = {name: gather(_column(name)) for name in names}
-        return Rows(columns, gather(lambda rows: rows.tokens), gather(lambda rows: rows.positions))
-
-
-def _column(name: str) -> Callable[[Rows], Tensor]:
-    return lambda rows: rows.columns[name]

@@ -15,8 +15,9 @@ import attrs
 from numpy.typing import NDArray
 
 from saecore.backend import ModelBackend
-from saecore.data.buffer import Rows, Window, WindowSettings
+from saecore.data.buffer import Window, WindowSettings
 from saecore.data.contexts import Contexts
+from saecore.data.rows import Rows
 
 
 class SharedStream(Window):
@@ -53,7 +54,9 @@ class SharedStream(Window):
         """The rows of a serve with every hook's activations, made when they are first needed."""
         if serve not in self._serves:
             begin = time.monotonic()
-            self._serves[serve] = self._mix(serve)
+            self._serve, self._served = serve, self._mix(serve)
+            self._serves[serve] = self._served
+            self._look_ahead()
             self.seconds += time.monotonic() - begin
         return self._serves[serve]
 
@@ -98,6 +101,9 @@ class Reader(Window):
         rows = self._stream.served(serve)
         self.waited += time.monotonic() - begin
         return rows
+
+    def _look_ahead(self) -> None:
+        """The stream does that for all."""
 
     def _kept_count(self, n: int) -> int:
         return self._stream._kept(n)

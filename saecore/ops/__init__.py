@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from saecore.codes import Codes
+from saecore.dense_codes import DenseCodes
+from saecore.ops import dense
 from saecore.ops.autograd import Decode, Preactivations
 from saecore.ops.dispatch import forced, function
 
@@ -92,7 +94,13 @@ def select_above(
     *,
     centre: Tensor | None = None,
 ) -> Codes:
-    """Every entry with `pre > threshold` (a number or `[d_sae]`); their values are `pre`."""
+    """Every entry with `pre > threshold` (a number or `[d_sae]`); their values are `pre`.
+
+    In training, while a large share of all cells is above it, the codes are `DenseCodes`.
+    """
+    trained = torch.is_grad_enabled() and W_enc.requires_grad
+    if trained and dense.pays(x, W_enc.t(), b_enc, threshold, centre):
+        return DenseCodes(*dense.Above.apply(x, W_enc, b_enc, centre, threshold))  # type: ignore[no-untyped-call]
     with torch.no_grad():
         values, pattern = function("select_above", x, W_enc.t())(
             x, W_enc.t(), b_enc, threshold, centre
@@ -144,6 +152,9 @@ def differentiable(codes: Codes, x: Tensor, W_enc: Tensor, b_enc: Tensor) -> Cod
 
 def decode(codes: Codes, W_dec: Tensor, b_dec: Tensor | None) -> Tensor:
     """`codes @ W_dec + b_dec` `[N, d_out]`; without a bias where it is None."""
+    if isinstance(codes, DenseCodes):
+        product = codes.values.to(W_dec.dtype) @ W_dec
+        return product if b_dec is None else product + b_dec
     decoded: Tensor = Decode.apply(codes.values.to(W_dec.dtype), codes.pattern, W_dec)  # type: ignore[no-untyped-call]
     return decoded if b_dec is None else decoded + b_dec
 

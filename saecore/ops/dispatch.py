@@ -45,8 +45,9 @@ def forced(name: str) -> Iterator[None]:
         ValueError: there is no such backend, or it cannot run here.
     """
     global _forced
-    known = ["plain", *(one for one in BACKENDS if _module(one) is not None)]
-    if name not in known:
+    # Only what is asked for is imported: a backend may bring much with it.
+    if name != "plain" and (name not in BACKENDS or _module(name) is None):
+        known = ["plain", *(one for one in BACKENDS if _module(one) is not None)]
         raise ValueError(f"no backend {name!r} here (known: {', '.join(known)})")
     before, _forced = _forced, name
     try:

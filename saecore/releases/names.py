@@ -68,8 +68,8 @@ def find(
         return Place(Hub(release, revision, force_download), path, Facts(sae_id=sae_id or None))
     close = nearest(release, catalogue.names(), 3)
     raise ReleaseError(
-        f"{release}: no release of the catalogue{close}, no directory, and not the name of a hub "
-        "repository, username/repo-name (`saecore releases` lists what the catalogue has)"
+        f"{release}: no directory, not the name of a hub repository (username/repo-name), and no "
+        f"release of the catalogue{close} (`saecore releases` lists them)"
     )
 
 

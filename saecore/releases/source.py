@@ -54,6 +54,41 @@ class Draft:
     warnings: Sequence[str] = ()
     """What the user should know of this SAE: one line each."""
 
+    @classmethod
+    def of(
+        cls,
+        architecture: str,
+        tensors: dict[str, Tensor],
+        metadata: Mapping[str, Any],
+        warnings: Sequence[str] = (),
+        **own: Any,
+    ) -> Draft:
+        """A draft with the sizes of its tensors, in the precision and form that most have.
+
+        Args:
+            architecture: its name in cfg.json.
+            tensors: as the field; `W_enc`, or `W_dec` alone, says d_in and d_sae.
+            metadata: where it comes from; a hook_z is flattened.
+            warnings: as the field.
+            own: the architecture's keys, and those that differ from no b_dec in the encoder's
+                input and no normalization.
+        """
+        encoder = tensors["W_enc"] if "W_enc" in tensors else tensors["W_dec"].t()
+        hook = metadata.get("hook_name") or ""
+        cfg = {
+            "architecture": architecture,
+            "d_in": encoder.shape[0],
+            "d_sae": encoder.shape[1],
+            "dtype": "float32",
+            "device": "cpu",
+            "apply_b_dec_to_input": False,
+            "normalize_activations": "none",
+            "reshape_activations": "hook_z" if hook.endswith("hook_z") else "none",
+            **own,
+            "metadata": dict(metadata),
+        }
+        return cls(cfg, tensors, warnings=warnings)
+
     def knowing(self, facts: Facts) -> Draft:
         """With what a catalogue knows beside the files: figures, names, corrections.
 

@@ -15,7 +15,7 @@ PLACES = ("activation", "loss", "gradient", "weight")
 @contextlib.contextmanager
 def injected(place: str, bad: float, step: int):
     """Make one element of a place `bad` in step `step`."""
-    step_of, backward, clip = Trainer.step, Trainer._backward, Trainer._clip
+    step_of, backward, clip = Trainer.step, Trainer._backward, Trainer._gradient_norm
 
     def stepping(self):
         if self.completed == step and place == "weight":
@@ -52,8 +52,8 @@ def injected(place: str, bad: float, step: int):
             self.sae.W_dec.grad[5, 3] = bad
         return clip(self)
 
-    Trainer.step, Trainer._backward, Trainer._clip = stepping, with_bad_loss, clipping
+    Trainer.step, Trainer._backward, Trainer._gradient_norm = stepping, with_bad_loss, clipping
     try:
         yield
     finally:
-        Trainer.step, Trainer._backward, Trainer._clip = step_of, backward, clip
+        Trainer.step, Trainer._backward, Trainer._gradient_norm = step_of, backward, clip

@@ -92,8 +92,10 @@ def test_rows_without_proof_are_done_densely(monkeypatch):
     """One coordinate far above the others leaves integers nothing for the rest; still exact."""
     n, d, m, k = SHAPES["screened"]
     x, encoder, b_enc = tensors(n, d, m)
-    x[::10, 5] = 1e4
-    encoder[:, 5] *= 1e-4
+    x[::10] *= 0.01
+    x[::10, 5] = 1e4  # seldom large, so not left out of the integers
+    x[::10, 6:30] = 1e4
+    encoder[:, 5:30] *= 1e-4
     done = []
     dense = compiled._topk
     monkeypatch.setattr(
@@ -101,6 +103,18 @@ def test_rows_without_proof_are_done_densely(monkeypatch):
     )
     assert_same(*both("select_topk", x, encoder.t(), b_enc, k))
     assert done == [n // 10 if screen.exact() else n]
+
+
+def test_large_coordinates_do_not_spoil_the_proof(proved):
+    """A few coordinates far above all others, as language models have them, are added apart."""
+    n, d, m, k = SHAPES["screened"]
+    x, encoder, b_enc = tensors(n, d, m)
+    x[:, 5] *= 100
+    x[:, 90] += 50
+    with ops.forced("compiled"):
+        codes = ops.select_topk(x, encoder.t(), b_enc, k)
+    best = (x.double() @ encoder.double().t() + b_enc).topk(k, dim=1).values.sum(1)
+    torch.testing.assert_close(codes.sum_per_row().double(), best, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])

@@ -3,6 +3,7 @@
 import gzip
 import json
 
+from saecore.plugins import current_host
 from saecore.releases import catalogue
 from saecore.releases.names import find
 from saecore_plugins.catalogues.published import FILE, make
@@ -29,6 +30,7 @@ def test_every_sae_resolves():
         assert one.facts.hook == "hook_embed" or one.layer is not None
         assert one.facts.model
     assert counts == FORMATS
+    assert set(FORMATS) <= set(current_host().names("release"))
     assert sum(counts.values()) == 13857
     assert len({one.facts.release for one in entries}) == 170
     assert len({(one.facts.release, one.facts.sae_id) for one in entries}) == 13857

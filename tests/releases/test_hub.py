@@ -11,7 +11,7 @@ from saecore import SAE
 from saecore.errors import ReleaseError
 from saecore.releases import hub as module
 from saecore.releases.hub import Hub
-from tests.hub import BAD_TOKEN
+from tests.hub_answers import BAD_TOKEN
 from tests.releases.sample import saved
 
 REPOSITORY = "someone/saes"

@@ -12,7 +12,7 @@ from saecore.config.validators import above, at_least, between
 from saecore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    import torch
+    from saecore_plugins.optimizers.fused_adam import FusedAdam
 
 
 @attrs.frozen
@@ -28,18 +28,11 @@ class AdamConfig:
     """Weight of an L2 penalty on the parameters."""
 
 
-def build(config: AdamConfig, parameters: Iterable[Any], lr: float) -> torch.optim.Adam:
+def build(config: AdamConfig, parameters: Iterable[Any], lr: float) -> FusedAdam:
     """Make the optimizer."""
-    import torch
+    from saecore_plugins.optimizers.fused_adam import FusedAdam
 
-    return torch.optim.Adam(
-        list(parameters),
-        lr=lr,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    return FusedAdam(parameters, lr, config.betas, config.eps, config.weight_decay)
 
 
 @hookimpl

@@ -13,6 +13,7 @@ import attrs
 
 from saecore.components import Component
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Format
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, required, same_size, setting
@@ -23,11 +24,8 @@ class ConnorRobConfig:
     """This format has no settings."""
 
 
-class ConnorRob:
+class ConnorRob(Format):
     """Reads SAEs of ckkissane/attn-saes-gpt2-small-all-layers."""
-
-    def __init__(self, config: ConnorRobConfig) -> None:
-        self.config = config
 
     def recognise(self, files: Repository, path: str) -> bool:
         """Whether `path` is a .pt file with its configuration beside it."""
@@ -56,18 +54,7 @@ class ConnorRob:
             "dataset_path": "Skylion007/openwebtext",
             "context_size": setting(table, "seq_len", int, where) or 128,
         }
-        cfg = {
-            "architecture": "standard",
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": True,
-            "normalize_activations": "none",
-            "reshape_activations": "hook_z",
-            "metadata": metadata,
-        }
-        return Draft(cfg, weights)
+        return Draft.of("standard", weights, metadata, apply_b_dec_to_input=True)
 
 
 def _config(path: str) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ import attrs
 from saecore.components import Component
 from saecore.errors import ReleaseError, nearest
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Folders
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, required, same_size, setting
@@ -84,21 +85,10 @@ class DictionaryLearningConfig:
     """This format has no settings."""
 
 
-class DictionaryLearning:
+class DictionaryLearning(Folders):
     """Reads what dictionary_learning's trainers save."""
 
-    def __init__(self, config: DictionaryLearningConfig) -> None:
-        self.config = config
-
-    def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` has both files."""
-        return all(files.has(posixpath.join(path, one)) for one in ("ae.pt", "config.json"))
-
-    def list(self, files: Repository) -> Sequence[str]:
-        """Every folder with both files."""
-        folders = [posixpath.dirname(one) or "." for one in files.files
-                   if posixpath.basename(one) == "ae.pt"]  # fmt: skip
-        return [one for one in folders if self.recognise(files, one)]
+    names = ("ae.pt", "config.json")
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read both files."""
@@ -118,20 +108,10 @@ class DictionaryLearning:
                   setting(table, "trainer.activation_dim", int, where))  # fmt: skip
         same_size(label, "the encoder", d_sae, "config.json's trainer.dict_size",
                   setting(table, "trainer.dict_size", int, where))  # fmt: skip
-        cfg: dict[str, Any] = {
-            "architecture": cls.architecture,
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": cls.centred,
-            "normalize_activations": "none",
-            "reshape_activations": "none",
-            "metadata": _metadata(table, where),
-        }
+        own: dict[str, Any] = {"apply_b_dec_to_input": cls.centred}
         if cls.architecture == "topk":
-            cfg["k"] = required(table, "trainer.k", int, where)
-        return Draft(cfg, weights)
+            own["k"] = required(table, "trainer.k", int, where)
+        return Draft.of(cls.architecture, weights, _metadata(table, where), **own)
 
     def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
         """Write ae.pt and config.json.

@@ -12,9 +12,8 @@ divided, W_dec and b_dec are multiplied by it. (SAELens 6.54 leaves b_dec as it 
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ import attrs
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Folders
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors
@@ -47,21 +47,14 @@ class GemmaScopeConfig:
     """This format has no settings."""
 
 
-class GemmaScope:
+class GemmaScope(Folders):
     """Reads SAEs of google/gemma-scope-*."""
 
-    def __init__(self, config: GemmaScopeConfig) -> None:
-        self.config = config
+    names = ("params.npz",)
 
     def recognise(self, files: Repository, path: str) -> bool:
         """Whether `path` has params.npz in a repository whose name does not say transcoders."""
         return files.has(f"{path}/params.npz") and OTHERS.search(files.name) is None
-
-    def list(self, files: Repository) -> Sequence[str]:
-        """Every folder with a params.npz."""
-        end = "params.npz"
-        folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
-        return [one for one in folders if self.recognise(files, one)]
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read params.npz."""
@@ -71,7 +64,7 @@ class GemmaScope:
         weights = {name: tensors.take(name, 2) for name in ("W_enc", "W_dec")}
         weights |= {name: tensors.take(name, 1) for name in ("b_enc", "b_dec", "threshold")}
         tensors.end()
-        d_in, d_sae = weights["W_enc"].shape
+        d_in = weights["W_enc"].shape[0]
         place = f"{files.name}/{path}"
         name = NAME.search(place)
         inside = place[name.end() :] if name is not None else path
@@ -98,18 +91,7 @@ class GemmaScope:
             "context_size": 1024,
             **({"l0": int(l0[1])} if l0 is not None else {}),
         }
-        cfg = {
-            "architecture": "jumprelu",
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": False,
-            "normalize_activations": "none",
-            "reshape_activations": "hook_z" if hook.endswith("hook_z") else "none",
-            "metadata": metadata,
-        }
-        return Draft(cfg, weights)
+        return Draft.of("jumprelu", weights, metadata)
 
     def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
         """Write `layer_<n>/width_<size>/average_l0_<n>/params.npz`; ReLU is a threshold of 0.

@@ -23,6 +23,7 @@ import attrs
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Format
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, same_size, setting
@@ -59,11 +60,8 @@ class GemmaScope2Config:
     """This format has no settings."""
 
 
-class GemmaScope2:
+class GemmaScope2(Format):
     """Reads SAEs and transcoders of google/gemma-scope-2-*."""
-
-    def __init__(self, config: GemmaScope2Config) -> None:
-        self.config = config
 
     def recognise(self, files: Repository, path: str) -> bool:
         """Whether `path` has params.safetensors, or is a layer of a cross-layer transcoder."""
@@ -118,19 +116,14 @@ class GemmaScope2:
         if hook != out:
             metadata |= {"hook_name_out": out, "hf_hook_name_out": hf_out}
             architecture = f"jumprelu_{'skip_' if 'W_skip' in weights else ''}transcoder"
-        cfg = {
-            "architecture": architecture,
-            "d_in": weights["W_enc"].shape[0],
-            "d_sae": weights["W_enc"].shape[1],
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": False,
-            "normalize_activations": "none",
-            "reshape_activations": "hook_z" if hook.endswith("hook_z") else "none",
-            "metadata": metadata,
-            **({"d_out": weights["W_dec"].shape[1]} if hook != out else {}),
-        }
-        return Draft(cfg, weights, warnings=warnings)
+        own: dict[str, Any] = {"d_out": weights["W_dec"].shape[1]} if hook != out else {}
+        return Draft.of(
+            architecture,
+            weights,
+            metadata,
+            warnings=warnings,
+            **own,
+        )
 
 
 def _weights(tensors: Tensors, across: bool) -> dict[str, Tensor]:

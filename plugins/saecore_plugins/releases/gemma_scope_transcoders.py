@@ -8,15 +8,15 @@ before the norm's own weight, and nothing is subtracted from it.
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import attrs
 
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Folders
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, same_size
@@ -41,21 +41,14 @@ class GemmaScopeTranscodersConfig:
     """This format has no settings."""
 
 
-class GemmaScopeTranscoders:
+class GemmaScopeTranscoders(Folders):
     """Reads transcoders of google/gemma-scope-*-transcoders."""
 
-    def __init__(self, config: GemmaScopeTranscodersConfig) -> None:
-        self.config = config
+    names = ("params.npz",)
 
     def recognise(self, files: Repository, path: str) -> bool:
         """Whether `path` has params.npz in a repository whose name does not say SAEs."""
         return files.has(f"{path}/params.npz") and OTHERS.search(files.name) is None
-
-    def list(self, files: Repository) -> Sequence[str]:
-        """Every folder with a params.npz."""
-        end = "params.npz"
-        folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
-        return [one for one in folders if self.recognise(files, one)]
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read params.npz."""
@@ -85,19 +78,7 @@ class GemmaScopeTranscoders:
             "context_size": 1024,
             **({"l0": int(l0[1])} if l0 is not None else {}),
         }
-        cfg = {
-            "architecture": "jumprelu_transcoder",
-            "d_in": d_in,
-            "d_out": d_out,
-            "d_sae": weights["W_enc"].shape[1],
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": False,
-            "normalize_activations": "none",
-            "reshape_activations": "none",
-            "metadata": metadata,
-        }
-        return Draft(cfg, weights)
+        return Draft.of("jumprelu_transcoder", weights, metadata, d_out=d_out)
 
 
 @hookimpl

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import attrs
 
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import NamedFiles
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors
@@ -30,19 +31,10 @@ class GoodfireConfig:
     """This format has no settings."""
 
 
-class Goodfire:
+class Goodfire(NamedFiles):
     """Reads SAEs of Goodfire/Llama-*."""
 
-    def __init__(self, config: GoodfireConfig) -> None:
-        self.config = config
-
-    def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` is a file with such a name."""
-        return files.has(path) and NAME.fullmatch(posixpath.basename(path)) is not None
-
-    def list(self, files: Repository) -> Sequence[str]:
-        """Every file with such a name."""
-        return [one for one in files.files if self.recognise(files, one)]
+    pattern = NAME
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read the file."""
@@ -65,19 +57,7 @@ class Goodfire:
             "prepend_bos": True,
             "dataset_path": "lmsys/lmsys-chat-1m",
         }
-        d_in, d_sae = weights["W_enc"].shape
-        cfg = {
-            "architecture": "standard",
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": False,
-            "normalize_activations": "none",
-            "reshape_activations": "none",
-            "metadata": metadata,
-        }
-        return Draft(cfg, weights)
+        return Draft.of("standard", weights, metadata)
 
 
 @hookimpl

@@ -14,8 +14,7 @@ takes s from its catalogue: without an entry it does not scale at all.)
 from __future__ import annotations
 
 import math
-import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -23,6 +22,7 @@ import attrs
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Folders
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, required, same_size, setting
@@ -41,22 +41,10 @@ class LlamaScopeConfig:
     """This format has no settings."""
 
 
-class LlamaScope:
+class LlamaScope(Folders):
     """Reads SAEs and transcoders of fnlp/Llama3_1-8B-Base-*."""
 
-    def __init__(self, config: LlamaScopeConfig) -> None:
-        self.config = config
-
-    def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` has both files."""
-        names = ("hyperparams.json", "checkpoints/final.safetensors")
-        return all(files.has(f"{path}/{one}") for one in names)
-
-    def list(self, files: Repository) -> Sequence[str]:
-        """Every folder with both files."""
-        end = "hyperparams.json"
-        folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
-        return [one for one in folders if self.recognise(files, one)]
+    names = ("hyperparams.json", "checkpoints/final.safetensors")
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read both files."""
@@ -101,19 +89,13 @@ class LlamaScope:
             "context_size": 1024,
             **({"hook_name_out": out} if out != hook else {}),
         }
-        cfg = {
-            "architecture": "jumprelu" if out == hook else "jumprelu_transcoder",
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": False,
-            "normalize_activations": "none",
-            "reshape_activations": "none",
-            "metadata": metadata,
-            **({"d_out": decoder.shape[1]} if out != hook else {}),
-        }
-        return Draft(cfg, weights)
+        own: dict[str, Any] = {"d_out": decoder.shape[1]} if out != hook else {}
+        return Draft.of(
+            "jumprelu" if out == hook else "jumprelu_transcoder",
+            weights,
+            metadata,
+            **own,
+        )
 
 
 def _scale(table: dict[str, Any], side: str, d: int, where: str) -> float:

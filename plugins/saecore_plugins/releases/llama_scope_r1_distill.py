@@ -22,6 +22,7 @@ import attrs
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Format
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, required, same_size, setting
@@ -41,11 +42,8 @@ class LlamaScopeR1DistillConfig:
     """This format has no settings."""
 
 
-class LlamaScopeR1Distill:
+class LlamaScopeR1Distill(Format):
     """Reads SAEs of fnlp/Llama-Scope-R1-Distill."""
-
-    def __init__(self, config: LlamaScopeR1DistillConfig) -> None:
-        self.config = config
 
     def recognise(self, files: Repository, path: str) -> bool:
         """Whether `path` has both files, and weights with these names."""
@@ -104,18 +102,7 @@ class LlamaScopeR1Distill:
             "dataset_path": "cerebras/SlimPajama-627B",
             "context_size": 1024,
         }
-        cfg = {
-            "architecture": "jumprelu",
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": False,
-            "normalize_activations": "none",
-            "reshape_activations": "none",
-            "metadata": metadata,
-        }
-        return Draft(cfg, weights, warnings=warnings)
+        return Draft.of("jumprelu", weights, metadata, warnings=warnings)
 
 
 def _scale(tensors: Tensors, hook: str, d: int, facts: Facts) -> tuple[float, list[str]]:

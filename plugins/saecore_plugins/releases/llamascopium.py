@@ -29,6 +29,7 @@ import attrs
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Format
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, required, same_size
@@ -63,11 +64,8 @@ class LlamascopiumConfig:
     """This format has no settings."""
 
 
-class Llamascopium:
+class Llamascopium(Format):
     """Reads what OpenMOSS/Language-Model-SAEs writes."""
-
-    def __init__(self, config: LlamascopiumConfig) -> None:
-        self.config = config
 
     def recognise(self, files: Repository, path: str) -> bool:
         """Whether `path` has such a config.json, and weights with other names than R1 Distill's."""
@@ -131,19 +129,12 @@ class Llamascopium:
             "hook_name": hook,
             "hook_name_out": out if transcoder else None,
         }
-        cfg = {
-            **_method(table, norms is not None, transcoder, where),
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": False,
-            "normalize_activations": "constant_norm_rescale" if scaling == "token-wise" else "none",
-            "reshape_activations": "none",
-            "metadata": metadata,
-            **({"d_out": W_dec.shape[1]} if transcoder else {}),
-        }
-        return Draft(cfg, weights)
+        own = _method(table, norms is not None, transcoder, where)
+        if scaling == "token-wise":
+            own["normalize_activations"] = "constant_norm_rescale"
+        if transcoder:
+            own["d_out"] = W_dec.shape[1]
+        return Draft.of(own.pop("architecture"), weights, metadata, **own)
 
     def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
         """Write config.json and sae_weights.safetensors.

@@ -20,6 +20,7 @@ import attrs
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Format
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, setting
@@ -30,11 +31,8 @@ class MntssConfig:
     """This format has no settings."""
 
 
-class Mntss:
+class Mntss(Format):
     """Reads layers of mntss/clt-*."""
-
-    def __init__(self, config: MntssConfig) -> None:
-        self.config = config
 
     def recognise(self, files: Repository, path: str) -> bool:
         """Whether `path` ends with the number of a layer that has both files."""
@@ -65,7 +63,6 @@ class Mntss:
             weights["threshold"] = tensors.take(f"threshold_{n}", 1)
         tensors.end()
         decoder.end()
-        d_in, d_sae = weights["W_enc"].shape
         name = posixpath.join(posixpath.dirname(path), "config.yaml")
         table, where = files.yaml(name) if files.has(name) else {}, f"{files.name}/{name}"
         kind = setting(table, "model_kind", str, where)
@@ -81,23 +78,13 @@ class Mntss:
             "prepend_bos": True,
             "model_from_pretrained_kwargs": {"fold_ln": False},
         }
-        cfg = {
-            "architecture": "jumprelu_transcoder" if jumps else "transcoder",
-            "d_in": d_in,
-            "d_out": weights["W_dec"].shape[1],
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": False,
-            "normalize_activations": "none",
-            "reshape_activations": "none",
-            "metadata": metadata,
-        }
         warning = (
             f"{files.name}/{path}: one layer of a cross-layer transcoder: its features are right, "
             "its reconstruction is not, for other layers contribute to every target"
         )
-        return Draft(cfg, weights, warnings=[warning])
+        architecture = "jumprelu_transcoder" if jumps else "transcoder"
+        d_out = weights["W_dec"].shape[1]
+        return Draft.of(architecture, weights, metadata, [warning], d_out=d_out)
 
 
 def _names(path: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ import attrs
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Format
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, same_size, setting
@@ -35,11 +36,8 @@ class MwhannaConfig:
     """This format has no settings."""
 
 
-class Mwhanna:
+class Mwhanna(Format):
     """Reads transcoders of mwhanna/*-transcoders*."""
-
-    def __init__(self, config: MwhannaConfig) -> None:
-        self.config = config
 
     def recognise(self, files: Repository, path: str) -> bool:
         """Whether `path` is a layer's file, beside settings of training or a set's config.yaml."""
@@ -77,19 +75,7 @@ class Mwhanna:
             **training,
             "model_from_pretrained_kwargs": {"fold_ln": False},
         }
-        cfg = {
-            "architecture": "transcoder",
-            "d_in": d_in,
-            "d_out": d_out,
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": False,
-            "normalize_activations": "none",
-            "reshape_activations": "none",
-            "metadata": metadata,
-        }
-        return Draft(cfg, weights)
+        return Draft.of("transcoder", weights, metadata, d_out=d_out)
 
     def _training(
         self, files: Repository, folder: str, label: str, d_in: int, d_sae: int

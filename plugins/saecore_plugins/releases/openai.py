@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import attrs
 
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Format
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, required
@@ -42,11 +44,8 @@ class OpenAIConfig:
     """This format has no settings."""
 
 
-class OpenAI:
+class OpenAI(Format):
     """Reads files of az://openaipublic/sparse-autoencoder."""
-
-    def __init__(self, config: OpenAIConfig) -> None:
-        self.config = config
 
     def recognise(self, files: Repository, path: str) -> bool:
         """Whether `path` is a file at such a place."""
@@ -80,7 +79,7 @@ class OpenAI:
             "b_dec": tensors.take("pre_bias", 1),
         }
         tensors.end()
-        method: dict[str, object] = {"architecture": "standard", "normalize_activations": "none"}
+        architecture, own = "standard", dict[str, Any]()
         if activation == "TopK":
             if required(state, "state.postact_fn", str, label) != "ReLU":
                 raise ReleaseError(
@@ -88,8 +87,9 @@ class OpenAI:
                     f"expressed, got {state['state']['postact_fn']!r}"
                 )
             k = required(state, "state.k", int, label)
-            method = {"architecture": "topk", "k": k, "normalize_activations": "layer_norm",
-                      "rescale_acts_by_decoder_norm": False}  # fmt: skip
+            architecture = "topk"
+            own = {"k": k, "normalize_activations": "layer_norm",
+                   "rescale_acts_by_decoder_norm": False}  # fmt: skip
         elif activation != "ReLU":
             raise ReleaseError(f"{label}: activation: expected ReLU or TopK, got {activation!r}")
         metadata = {
@@ -97,17 +97,7 @@ class OpenAI:
             "hook_name": f"blocks.{place[2]}.{HOOKS[place[1]]}",
             "hook_head_index": None,
         }
-        cfg = {
-            **method,
-            "d_in": weights["W_enc"].shape[0],
-            "d_sae": weights["W_enc"].shape[1],
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": True,
-            "reshape_activations": "none",
-            "metadata": metadata,
-        }
-        return Draft(cfg, weights)
+        return Draft.of(architecture, weights, metadata, apply_b_dec_to_input=True, **own)
 
 
 @hookimpl

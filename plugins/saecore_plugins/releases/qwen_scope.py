@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import attrs
 
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import NamedFiles
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, same_size, setting
@@ -36,19 +37,10 @@ class QwenScopeConfig:
     """This format has no settings."""
 
 
-class QwenScope:
+class QwenScope(NamedFiles):
     """Reads SAEs of Qwen/SAE-Res-*."""
 
-    def __init__(self, config: QwenScopeConfig) -> None:
-        self.config = config
-
-    def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` is a file with such a name."""
-        return files.has(path) and FILE.fullmatch(posixpath.basename(path)) is not None
-
-    def list(self, files: Repository) -> Sequence[str]:
-        """Every file with such a name."""
-        return [one for one in files.files if self.recognise(files, one)]
+    pattern = FILE
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read the file, and config.json where there is one."""
@@ -83,19 +75,7 @@ class QwenScope:
             "dataset_path": None,
             "context_size": 1024,
         }
-        cfg = {
-            "architecture": "topk",
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": False,
-            "normalize_activations": "none",
-            "reshape_activations": "none",
-            "k": k,
-            "metadata": metadata,
-        }
-        return Draft(cfg, weights)
+        return Draft.of("topk", weights, metadata, k=k)
 
     def _described(
         self, files: Repository

@@ -13,8 +13,7 @@ scale.)
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ import attrs
 from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Folders
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, required, setting
@@ -63,21 +63,10 @@ class SAELensConfig:
     """This format has no settings."""
 
 
-class SAELens:
+class SAELens(Folders):
     """Reads what SAELens and saecore write."""
 
-    def __init__(self, config: SAELensConfig) -> None:
-        self.config = config
-
-    def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` has both files."""
-        return all(files.has(f"{path}/{one}") for one in ("cfg.json", "sae_weights.safetensors"))
-
-    def list(self, files: Repository) -> Sequence[str]:
-        """Every folder with both files."""
-        end = "cfg.json"
-        folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
-        return [one for one in folders if self.recognise(files, one)]
+    names = ("cfg.json", "sae_weights.safetensors")
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read the three files."""

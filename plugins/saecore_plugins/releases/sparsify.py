@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from saecore.components import Component
 from saecore.errors import ReleaseError
 from saecore.files import contained
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Folders
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, required, same_size, setting
@@ -56,21 +57,10 @@ class SparsifyConfig:
     """This format has no settings."""
 
 
-class Sparsify:
+class Sparsify(Folders):
     """Reads and writes what sparsify's SparseCoder saves."""
 
-    def __init__(self, config: SparsifyConfig) -> None:
-        self.config = config
-
-    def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` has both files."""
-        return all(files.has(posixpath.join(path, one)) for one in ("cfg.json", "sae.safetensors"))
-
-    def list(self, files: Repository) -> Sequence[str]:
-        """Every folder with both files."""
-        folders = [posixpath.dirname(one) or "." for one in files.files
-                   if posixpath.basename(one) == "sae.safetensors"]  # fmt: skip
-        return [one for one in folders if self.recognise(files, one)]
+    names = ("sae.safetensors", "cfg.json")
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read both files and the root's config.json."""
@@ -107,25 +97,17 @@ class Sparsify:
             weights["b_enc"] = weights["b_enc"].float() - b_dec @ W_enc
         transcoder = reads_input or skip
         model = setting(root, "model", str, root_label)
-        cfg = {
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": not transcoder,
-            "normalize_activations": "none",
-            "reshape_activations": "none",
-            **_method(table, where, transcoder, skip),
-            "metadata": {
-                "model_name": model,
-                **_hooks(_hookpoint(files, path), reads_input, model or ""),
-                "dataset_path": setting(root, "dataset", str, root_label),
-                "context_size": setting(root, "ctx_len", int, root_label),
-            },
+        metadata = {
+            "model_name": model,
+            **_hooks(_hookpoint(files, path), reads_input, model or ""),
+            "dataset_path": setting(root, "dataset", str, root_label),
+            "context_size": setting(root, "ctx_len", int, root_label),
         }
-        if transcoder:
-            cfg["d_out"] = weights["W_dec"].shape[1]
-        return Draft(cfg, weights)
+        own = _method(table, where, transcoder, skip)
+        own |= (
+            {"d_out": weights["W_dec"].shape[1]} if transcoder else {"apply_b_dec_to_input": True}
+        )
+        return Draft.of(own.pop("architecture"), weights, metadata, **own)
 
     def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
         """Write `{hookpoint}/cfg.json`, `{hookpoint}/sae.safetensors` and config.json above them.

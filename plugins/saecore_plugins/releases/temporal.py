@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
 from saecore.components import Component
 from saecore.hookspecs import hookimpl
+from saecore.releases.layout import Folders
 from saecore.releases.repository import Repository
 from saecore.releases.source import Draft, Facts
 from saecore.releases.tensors import Tensors, required, same_size, setting
@@ -30,21 +31,10 @@ class TemporalReleaseConfig:
     """This format has no settings."""
 
 
-class TemporalRelease:
+class TemporalRelease(Folders):
     """Reads temporal SAEs."""
 
-    def __init__(self, config: TemporalReleaseConfig) -> None:
-        self.config = config
-
-    def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` has both files."""
-        return all(files.has(posixpath.join(path, one)) for one in (CONF, WEIGHTS))
-
-    def list(self, files: Repository) -> Sequence[str]:
-        """Every folder with both files."""
-        folders = [posixpath.dirname(one) or "." for one in files.files
-                   if posixpath.basename(one) == CONF]  # fmt: skip
-        return [one for one in folders if self.recognise(files, one)]
+    names = (CONF, WEIGHTS)
 
     def load(self, files: Repository, path: str, facts: Facts) -> Draft:
         """Read both files."""
@@ -73,19 +63,14 @@ class TemporalRelease:
         factor = setting(conf, "sae.exp_factor", float, label)
         if factor is not None:
             same_size(label, "D", d_sae, "llm.dimin * sae.exp_factor", int(d_in * factor))
-        cfg = {
-            "architecture": "temporal",
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "dtype": "float32",
-            "device": "cpu",
-            "apply_b_dec_to_input": True,
-            "normalize_activations": "constant_scalar_rescale",
-            "reshape_activations": "none",
+        return Draft.of(
+            "temporal",
+            weights,
+            self._metadata(conf, label, path),
+            apply_b_dec_to_input=True,
+            normalize_activations="constant_scalar_rescale",
             **own,
-            "metadata": self._metadata(conf, label, path),
-        }
-        return Draft(cfg, weights)
+        )
 
     def _metadata(self, conf: dict[str, Any], label: str, path: str) -> dict[str, Any]:
         found = re.search(r"layer_(\d+)", path)

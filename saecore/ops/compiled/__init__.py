@@ -95,7 +95,7 @@ def _topk(
         odd = torch.zeros(len(pre), dtype=torch.bool)
         arrays = [one.numpy() for one in (values[chunk], indices[chunk], odd)]
         spread(selection.top_rows, len(pre), pre.numpy(), scale.numpy(), by_abs, k, groups, *arrays)
-        if bool(odd.any()):
+        if odd.numpy().any():
             plain.choose_top(pre, odd, k, scale, by_abs, values[chunk], indices[chunk])
 
 
@@ -119,7 +119,8 @@ def select_batch_topk(
     nth = float(np.partition(ranks.numpy(), len(ranks) - n)[len(ranks) - n])
     kept = ranks > nth
     equal = (ranks == nth).nonzero(as_tuple=True)[0]
-    kept[equal[: n - int(kept.sum())]] = True  # ties: the lowest token, then the lowest latent
+    # Ties: the lowest token, then the lowest latent.
+    kept[equal[: n - int(kept.numpy().sum())]] = True
     return values[kept], plain.pattern_of(cells[kept], len(x), len(encoder))
 
 
@@ -133,7 +134,7 @@ def select_group_max(
         odd = torch.empty(len(pre), dtype=torch.bool)
         arrays = [one.numpy() for one in (pre, values[chunk], indices[chunk], odd)]
         spread(selection.group_rows, len(pre), *arrays)
-        if bool(odd.any()):
+        if odd.numpy().any():
             return plain.select_group_max(x, encoder, b_enc, groups, centre)
     codes = Codes.from_top(values, indices, len(encoder))
     return codes.values, codes.pattern

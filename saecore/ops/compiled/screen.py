@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,9 @@ from saecore.ops.compiled.threads import spread
 
 MOST_OPEN = 0.25
 """Share of rows without a proof above which the rest of a batch is not screened."""
+
+LARGE = 16
+"""The most coordinates that are left out of the integers."""
 
 
 @functools.cache
@@ -45,53 +49,72 @@ def pays(x: Tensor, encoder: Tensor, k: int) -> bool:
     )
 
 
-@attrs.frozen(eq=False)
-class Quantized:
-    """Rows `[n, d]` as integers times a unit, with what that loses."""
-
-    integers: Tensor
-    """`[n, d]`, int8."""
-    unit: Tensor
-    """`[n]`."""
-    lost: Tensor
-    """Norm of the remainder `[n]`."""
-    norm: Tensor
-    """Norm of the row `[n]`; not finite where the row is not."""
-
-    @classmethod
-    def of(cls, rows: Tensor) -> Quantized:
-        """Quantize contiguous rows."""
-        integers = torch.empty(rows.shape, dtype=torch.int8)
-        made = cls(integers, *(rows.new_empty(len(rows)) for _ in range(3)))
-        outputs = [one.numpy() for one in (integers, made.unit, made.lost, made.norm)]
-        spread(screening.quantize, len(rows), rows.numpy(), *outputs)
-        return made
-
-    def arrays(self, rows: Tensor, chunk: slice) -> list[Any]:
-        """What kernels take of a chunk: the rows themselves, and all but the integers."""
-        parts = (rows, self.unit, self.lost, self.norm)
-        return [one[chunk].numpy() for one in parts]
+def _quantized(rows: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows `[n, d]` as integers, and what `screening.quantize` says of them `[4, n]`."""
+    integers, table = torch.empty(rows.shape, dtype=torch.int8), rows.new_empty(4, len(rows))
+    arrays = [one.numpy() for one in (rows, kept, integers, table)]
+    spread(screening.quantize, len(rows), *arrays)
+    return integers, table
 
 
 @attrs.frozen(eq=False)
-class _Encoder:
-    """The quantized encoder, in the unit of ranks."""
+class Chunk:
+    """Some rows, multiplied."""
 
-    integers: Tensor
-    bounds: tuple[Tensor, ...]
-    """`factor`, `bias`, `lost`, `norm` of the kernels, each `[d_sae]`."""
+    rows: slice
+    arguments: list[Any]
+    """What kernels take, up to `offset`."""
 
-    @classmethod
-    def of(cls, encoder: Tensor, b_enc: Tensor, scale: Tensor) -> _Encoder | None:
-        """Quantize; None where a weight is not finite."""
-        made = Quantized.of(encoder)
-        bounds = tuple(one * scale for one in (made.unit, b_enc, made.lost, made.norm))
-        finite = torch.isfinite(torch.stack([one.sum() for one in bounds]).sum())
-        return cls(made.integers, bounds) if bool(finite) else None
+    def __len__(self) -> int:
+        return int(self.rows.stop - self.rows.start)
 
-    def arrays(self, encoder: Tensor, b_enc: Tensor, scale: Tensor) -> list[Any]:
-        """What kernels take."""
-        return [one.numpy() for one in (encoder, b_enc, scale, *self.bounds)]
+    def sample(self) -> Tensor:
+        """The approximate ranks of every 61st entry (odd: all latents are met)."""
+        product, _, table, *_, factors, offset = self.arguments
+        some = np.arange(0, product.size, 61)
+        row, latent = some // product.shape[1], some % product.shape[1]
+        ranks = product[row, latent] * table[0, row] * factors[0, latent]
+        return torch.from_numpy(ranks + offset[row % len(offset), latent])
+
+
+def chunks(rows: Tensor, encoder: Tensor, b_enc: Tensor, scale: Tensor) -> Iterator[Chunk]:
+    """Row chunks and their products, in reused buffers; nothing where a weight is not finite."""
+    kept, large = _coordinates(rows)
+    integers, table = _quantized(rows, kept)
+    weights, factors = _quantized(encoder, kept)
+    factors[3] += b_enc.abs()  # rounding loses some of it, too
+    factors *= scale
+    bias = b_enc * scale
+    if not np.isfinite((factors.sum() + bias.sum()).numpy()):
+        return
+    extra = encoder[:, large] * scale[:, None]
+    parts = list(plain.row_chunks(len(rows), len(encoder), 4))
+    size = parts[0].stop
+    buffer = torch.empty(size, len(encoder), dtype=torch.int32)
+    offsets = torch.empty(size if len(large) else 1, len(encoder))
+    offsets[:] = bias
+    for part in parts:
+        count = part.stop - part.start
+        product, offset = buffer[:count], offsets[:count]
+        torch._int_mm(integers[part], weights.t(), out=product)
+        if len(large):
+            torch.addmm(bias, rows[part][:, large], extra.t(), out=offset)
+        given = (product, rows[part], table[:, part].contiguous(), encoder, b_enc, scale)
+        yield Chunk(part, [one.numpy() for one in (*given, factors, offset)])
+
+
+def _coordinates(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Which coordinates go into the integers `[d]` (1 or 0), and numbers of the others.
+
+    Language models have a few that are far larger than all others; in one unit with them, little
+    would be left of the others.
+    """
+    squares = rows.square().mean(0)
+    best = squares.topk(LARGE)
+    large = best.indices[best.values > 16 * squares.median()].sort().values
+    kept = rows.new_ones(rows.shape[1])
+    kept[large] = 0
+    return kept, large
 
 
 def topk(
@@ -116,35 +139,16 @@ def topk(
         values: `[N, k]`, written.
         indices: `[N, k]`, written.
     """
-    inputs = Quantized.of(rows)
-    everything = torch.arange(len(rows))
-    weights = _Encoder.of(encoder, b_enc, scale)
-    if weights is None:
-        return everything
-    d_sae = len(encoder)
+    d_sae, everything = len(encoder), torch.arange(len(rows))
     limit, groups = max(2 * k + 64, d_sae // 16), max(d_sae // 32, 4 * k)
-    fixed = weights.arrays(encoder, b_enc, scale)
-    left = []
-    for chunk, product in _products(inputs.integers, weights.integers):
-        unproved = torch.empty(len(product), dtype=torch.bool)
-        written = (values[chunk], indices[chunk], unproved)
-        spread(
-            screening.top_screened,
-            len(product),
-            product.numpy(),
-            *inputs.arrays(rows, chunk),
-            *fixed,
-            by_abs,
-            k,
-            groups,
-            limit,
-            *(one.numpy() for one in written),
-        )
-        left.append(everything[chunk][unproved])
-        if len(left[-1]) > MOST_OPEN * len(product):
-            left.append(everything[chunk.stop :])
+    unproved = torch.ones(len(rows), dtype=torch.bool)
+    for chunk in chunks(rows, encoder, b_enc, scale):
+        written = [one[chunk.rows].numpy() for one in (values, indices, unproved)]
+        settings = (by_abs, k, groups, limit)
+        spread(screening.top_screened, len(chunk), *chunk.arguments, *settings, *written)
+        if int(unproved[chunk.rows].sum()) > MOST_OPEN * len(chunk):
             break
-    return torch.cat(left)
+    return everything[unproved]
 
 
 def batch_topk(
@@ -155,52 +159,23 @@ def batch_topk(
     Cells are `row * d_sae + latent`, ascending. None where that cannot be proved. Arguments as
     for `topk`.
     """
-    inputs, weights = Quantized.of(rows), _Encoder.of(encoder, b_enc, scale)
-    if weights is None:
-        return None
     d_sae = len(encoder)
-    fixed = weights.arrays(encoder, b_enc, scale)
     room = max(d_sae // 16, min(d_sae, 8 * n // len(rows)))
     bound: float | None = None
-    values, cells = [], []
-    for chunk, product in _products(inputs.integers, weights.integers):
+    values, cells = [rows.new_empty(0)], [torch.empty(0, dtype=torch.int64)]
+    for chunk in chunks(rows, encoder, b_enc, scale):
         if bound is None:
-            bound = _sampled_bound(product, inputs, weights, n / (len(rows) * d_sae))
-        size = len(product)
+            bound = float(plain.sampled_limit(chunk.sample(), n / (len(rows) * d_sae)).numpy())
+        size = len(chunk)
         kept, latents = rows.new_empty(size, room), torch.empty(size, room, dtype=torch.int64)
         found = torch.empty(size, dtype=torch.int64)
-        spread(
-            screening.above_screened,
-            size,
-            product.numpy(),
-            *inputs.arrays(rows, chunk),
-            *fixed,
-            bound,
-            *(one.numpy() for one in (kept, latents, found)),
-        )
-        if bool((found < 0).any()):
+        written = [one.numpy() for one in (kept, latents, found)]
+        spread(screening.above_screened, size, *chunk.arguments, bound, *written)
+        if (found < 0).numpy().any():
             return None
         filled = torch.arange(room) < found[:, None]
+        first = torch.arange(chunk.rows.start, chunk.rows.stop)[:, None] * d_sae
         values.append(kept[filled])
-        cells.append((latents + torch.arange(chunk.start, chunk.stop)[:, None] * d_sae)[filled])
+        cells.append((latents + first)[filled])
     value, cell = torch.cat(values), torch.cat(cells)
     return None if len(cell) < n else (value * scale[cell % d_sae], value, cell)
-
-
-def _sampled_bound(product: Tensor, inputs: Quantized, weights: _Encoder, share: float) -> float:
-    """A rank that about 1.3 times `share` of the entries exceed, from some of the first chunk."""
-    factor, bias = weights.bounds[:2]
-    some = torch.arange(0, product.numel(), 61)  # odd: all latents are met
-    row, latent = some // len(factor), some % len(factor)
-    ranks = product.reshape(-1)[some] * inputs.unit[row] * factor[latent] + bias[latent]
-    return float(plain.sampled_limit(ranks, share))
-
-
-def _products(rows: Tensor, encoder: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Row chunks of `rows @ encoderᵀ`, int32, all in one reused buffer."""
-    chunks = list(plain.row_chunks(len(rows), len(encoder), 4))
-    buffer = torch.empty(chunks[0].stop, len(encoder), dtype=torch.int32)
-    for chunk in chunks:
-        part = buffer[: chunk.stop - chunk.start]
-        torch._int_mm(rows[chunk], encoder.t(), out=part)
-        yield chunk, part

@@ -2,6 +2,7 @@
 
 A row of inputs is c = α p + e with integers p in ±127, a row of the encoder w = a q + r. Then
     c · w = α a (p · q) + (α p · r + e · w),
+(coordinates far larger than the others are left out of both, and their part is added in float32)
 and by Cauchy and Schwarz the bracket is at most ‖α p‖ ‖r‖ + ‖e‖ ‖w‖. What is ranked is known up to
 that; `SLACK` more covers the rounding of float32. Entries that may be among the best are
 computed exactly, the others cannot be.
@@ -26,7 +27,7 @@ SLACK = 4e-6
 
 @kernel(sums=True)
 def quantize(
-    start: int, stop: int, rows: Array, integers: Array, unit: Array, lost: Array, norm: Array
+    start: int, stop: int, rows: Array, kept: Array, integers: Array, table: Array
 ) -> None:
     """Each row as integers times a unit.
 
@@ -34,30 +35,34 @@ def quantize(
         start: first row.
         stop: last row, excluded.
         rows: `[n, d]`.
+        kept: 1, or 0 for coordinates that are left out `[d]`.
         integers: `[n, d]`, int8; written.
-        unit: of each row; written.
-        lost: norm of what the integers leave over; written.
-        norm: of the row; written; not finite where the row is not.
+        table: of each row the unit, the norm of what the integers leave over, the norm of what
+            is kept, the norm of it all; written `[4, n]`; not finite where the row is not.
     """
     d = rows.shape[1]
     for i in range(start, stop):
         line, out = rows[i], integers[i]
-        largest, squares = abs(line[0]), line[0] * line[0]
-        for c in range(1, d):
-            size = abs(line[c])
+        largest, squares, whole = np.float32(0), np.float32(0), np.float32(0)
+        for c in range(d):
+            value = line[c] * kept[c]
+            size = abs(value)
             largest = size if size > largest else largest
-            squares += line[c] * line[c]
+            squares += value * value
+            whole += line[c] * line[c]
         step = largest / np.float32(127)
         inverse = np.float32(127) / largest if largest > 0 else np.float32(0)
-        if not squares < np.inf:  # NaN or inf
+        if not whole < np.inf:  # NaN or inf
             inverse = np.float32(0)
         left = np.float32(0)
         for c in range(d):
-            number = np.rint(line[c] * inverse)
+            value = line[c] * kept[c]
+            number = np.rint(value * inverse)
             out[c] = np.int8(number)
-            rest = line[c] - step * number
+            rest = value - step * number
             left += rest * rest
-        unit[i], lost[i], norm[i] = step, np.sqrt(left), np.sqrt(squares)
+        table[0, i], table[1, i] = step, np.sqrt(left)
+        table[2, i], table[3, i] = np.sqrt(squares), np.sqrt(whole)
 
 
 @kernel()
@@ -84,16 +89,12 @@ def top_screened(
     stop: int,
     product: Array,
     rows: Array,
-    row_unit: Array,
-    row_lost: Array,
-    row_norm: Array,
+    table: Array,
     encoder: Array,
     b_enc: Array,
     scale: Array,
-    factor: Array,
-    bias: Array,
-    lost: Array,
-    norm: Array,
+    factors: Array,
+    offset: Array,
     by_abs: bool,
     k: int,
     groups: int,
@@ -105,8 +106,27 @@ def top_screened(
     """The k best of each row, in the order of latents; `open_` where more than `limit` may be.
 
     First the k that look best are computed: the least of them bounds the k-th from below. Then all
-    whose upper bound reaches it. Arrays of the encoder are multiplied by `scale` where they
-    bound ranks (`factor`, `bias`, `lost`, `norm`).
+    whose upper bound reaches it.
+
+    Args:
+        start: first row.
+        stop: last row, excluded.
+        product: of the integers `[rows, d_sae]`.
+        rows: inputs `[rows, d_in]`.
+        table: what `quantize` wrote of them.
+        encoder: `[d_sae, d_in]`.
+        b_enc: `[d_sae]`.
+        scale: factor of the ranking `[d_sae]`.
+        factors: what `quantize` wrote of the encoder, times `scale`; the last row plus |b_enc|:
+            what rounding can lose.
+        offset: what is added to the product of each row, `[rows, d_sae]`, or of all, `[1, d_sae]`.
+        by_abs: rank by absolute value.
+        k: entries per row.
+        groups: number of groups in the search for a first bound.
+        limit: the most entries of a row that are computed exactly.
+        values: `[rows, k]`, written.
+        indices: `[rows, k]`, written.
+        open_: `[rows]`, written.
     """
     d_sae = len(encoder)
     ranks = np.empty(d_sae, np.float32)
@@ -118,19 +138,14 @@ def top_screened(
     exact = np.empty(limit, np.float32)
     products = np.empty(limit, np.float32)
     known = np.empty(d_sae, np.float32)  # exact, where `ranks` is inf
-    widest_lost = np.float32(0)
-    widest_norm = np.float32(0)
-    widest_bias = np.float32(0)
-    for j in range(d_sae):
-        widest_lost = max(widest_lost, lost[j])
-        widest_norm = max(widest_norm, norm[j])
-        widest_bias = max(widest_bias, abs(bias[j]))
+    factor, lost, norm, whole = factors[0], factors[1], factors[2], factors[3]
+    widest_lost, widest_norm, widest_whole = lost.max(), norm.max(), whole.max()
     for row in range(start, stop):
         open_[row] = True
-        if not row_norm[row] < np.inf:
+        if not table[3, row] < np.inf:
             continue
-        line = rows[row]
-        approximate(product[row], row_unit[row], factor, bias, by_abs, ranks, maxima)
+        line, bias = rows[row], offset[row % len(offset)]
+        approximate(product[row], table[0, row], factor, bias, by_abs, ranks, maxima)
         spare[:groups] = maxima
         bound = kth_largest(spare, groups, k)
         # Of exactly computed ranks, the least of k is a lower bound of the k-th best.
@@ -152,9 +167,10 @@ def top_screened(
             ranks[latent] = np.inf
         if not abs(least) < np.inf:
             continue
-        for_lost = (row_norm[row] + row_lost[row]) * np.float32(1 + 1e-5)
-        for_norm = row_lost[row] * np.float32(1 + 1e-5) + np.float32(SLACK) * row_norm[row]
-        widest = for_lost * widest_lost + for_norm * widest_norm + np.float32(SLACK) * widest_bias
+        for_lost = (table[2, row] + table[1, row]) * np.float32(1 + 1e-5)
+        for_norm = table[1, row] * np.float32(1 + 1e-5)
+        for_whole = max(table[3, row], np.float32(1)) * np.float32(SLACK)
+        widest = for_lost * widest_lost + for_norm * widest_norm + for_whole * widest_whole
         reaching = 0
         for i in range(groups):
             if maxima[i] >= least - widest:
@@ -169,7 +185,7 @@ def top_screened(
                 if ranks[latent] + widest < least:
                     continue
                 room = for_lost * lost[latent] + for_norm * norm[latent]
-                room += np.float32(SLACK) * abs(bias[latent])
+                room += for_whole * whole[latent]
                 if ranks[latent] + room >= least:
                     if found < limit:
                         latents[found] = latent
@@ -199,16 +215,12 @@ def above_screened(
     stop: int,
     product: Array,
     rows: Array,
-    row_unit: Array,
-    row_lost: Array,
-    row_norm: Array,
+    table: Array,
     encoder: Array,
     b_enc: Array,
     scale: Array,
-    factor: Array,
-    bias: Array,
-    lost: Array,
-    norm: Array,
+    factors: Array,
+    offset: Array,
     bound: Any,
     values: Array,
     indices: Array,
@@ -226,22 +238,18 @@ def above_screened(
     hot = np.empty(groups, np.int64)
     latents = np.empty(limit, np.int64)
     products = np.empty(limit, np.float32)
-    widest_lost = np.float32(0)
-    widest_norm = np.float32(0)
-    widest_bias = np.float32(0)
-    for j in range(d_sae):
-        widest_lost = max(widest_lost, lost[j])
-        widest_norm = max(widest_norm, norm[j])
-        widest_bias = max(widest_bias, abs(bias[j]))
+    factor, lost, norm, whole = factors[0], factors[1], factors[2], factors[3]
+    widest_lost, widest_norm, widest_whole = lost.max(), norm.max(), whole.max()
     for row in range(start, stop):
         found[row] = -1
-        if not row_norm[row] < np.inf:
+        if not table[3, row] < np.inf:
             continue
-        line = rows[row]
-        approximate(product[row], row_unit[row], factor, bias, False, ranks, maxima)
-        for_lost = (row_norm[row] + row_lost[row]) * np.float32(1 + 1e-5)
-        for_norm = row_lost[row] * np.float32(1 + 1e-5) + np.float32(SLACK) * row_norm[row]
-        widest = for_lost * widest_lost + for_norm * widest_norm + np.float32(SLACK) * widest_bias
+        line, bias = rows[row], offset[row % len(offset)]
+        approximate(product[row], table[0, row], factor, bias, False, ranks, maxima)
+        for_lost = (table[2, row] + table[1, row]) * np.float32(1 + 1e-5)
+        for_norm = table[1, row] * np.float32(1 + 1e-5)
+        for_whole = max(table[3, row], np.float32(1)) * np.float32(SLACK)
+        widest = for_lost * widest_lost + for_norm * widest_norm + for_whole * widest_whole
         reaching = 0
         for i in range(groups):
             if maxima[i] >= bound - widest:
@@ -256,7 +264,7 @@ def above_screened(
                 if ranks[latent] + widest < bound:
                     continue
                 room = for_lost * lost[latent] + for_norm * norm[latent]
-                room += np.float32(SLACK) * abs(bias[latent])
+                room += for_whole * whole[latent]
                 if ranks[latent] + room >= bound:
                     if size < limit:
                         latents[size] = latent

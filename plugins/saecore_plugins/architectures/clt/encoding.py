@@ -54,6 +54,10 @@ class LayeredEncoding(Encoding):
         )
         return found[:, torch.argsort(order)]
 
+    def dense(self) -> Tensor:
+        """All pre-activations `[N, d_sae]`."""
+        return torch.cat([x @ W_enc + b_enc for x, W_enc, b_enc in self._layers()], dim=1)
+
     def _layers(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Of each layer the input `[N, d]`, encoder `[d, d_sae / L]` and bias `[d_sae / L]`."""
         count = self.x.shape[1]

@@ -60,6 +60,11 @@ class Gated(SAE):
         scaled = raw * gate.per_latent(self.r_mag.exp()) + gate.per_latent(self.b_mag)
         return gate.with_values(scaled.relu())
 
+    def all_preactivations(self, x: Tensor) -> Tensor:
+        """Those of the magnitude, x_c W_enc e^{r_mag} + b_mag, as in SAELens."""
+        gate = self.encoding(x).dense()
+        return (gate - self.b_gate) * self.r_mag.exp() + self.b_mag
+
     def select(self, x: Tensor) -> Codes:
         """The features whose gate is open."""
         return self._magnitude(self.encoding(x).above(0.0))
@@ -74,7 +79,7 @@ class Gated(SAE):
             # The norms too: else the penalty shrinks the rows, and r_mag makes up for it.
             decoder = tuple(one.detach() for one in decoder)
         norms, W_dec, b_dec = decoder
-        penalty = gate.sum_per_row(gate.values * gate.per_latent(norms)).mean()
+        penalty = gate.l1(norms).mean()
         losses = {
             "mse_loss": context.reconstruction_loss(x_hat),
             "l1_loss": context.scheduled["l1_coefficient"] * penalty,

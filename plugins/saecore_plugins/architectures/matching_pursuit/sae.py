@@ -70,7 +70,7 @@ class MatchingPursuit(SAE):
                 going = going & (residual.norm(dim=-1) >= self.cfg.residual_threshold)
                 if self.cfg.stop_on_duplicate_support:
                     going = going & ((features != 0) != active).any(-1)
-                if not bool(going.any()):
+                if not going.any().cpu().numpy():  # on the CPU no transfer
                     break
         return Codes.from_dense(features)
 

@@ -25,7 +25,11 @@ class SkipTranscoder(Transcoder):
 
     def reconstruct(self, codes: Codes, x: Tensor) -> Tensor:
         """From features and input `[N, d_out]`."""
-        return super().reconstruct(codes, x) + x @ self.W_skip.t()
+        return super().reconstruct(codes, x) + self.beside(x)
+
+    def beside(self, x: Tensor) -> Tensor:
+        """The linear part `[N, d_out]`."""
+        return x @ self.W_skip.t()
 
     def scale_input(self, factor: float | Tensor, out: float | Tensor | None = None) -> None:
         """The linear map too."""

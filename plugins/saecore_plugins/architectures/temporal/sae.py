@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from saecore.codes import Codes
+from saecore.decomposition import Decomposition
 from saecore.errors import ConfigError
 from saecore.normalize import RUNTIME, Restore
 from saecore.sae import SAE
@@ -34,6 +35,7 @@ class Temporal(SAE):
     architecture = "temporal"
     own_normalizations = ("constant_scalar_rescale",)
     latent_vectors = ()
+    reads_contexts = True
 
     def __init__(self, config: Any, shape: Shape) -> None:
         super().__init__(config, shape)
@@ -115,12 +117,12 @@ class Temporal(SAE):
 
     def decode(self, features: Tensor | Codes) -> Tensor:
         """What f alone reconstructs; `forward` adds what the context predicts."""
-        dense = features.dense() if isinstance(features, Codes) else features
-        out = self._decoded(dense)
-        return out if self._restore is None else self._restore(out)
+        return super().decode(features)
 
-    def _decoded(self, codes: Tensor) -> Tensor:
-        out = codes @ self.W_dec
+    def decode_scaled(self, features: Tensor | Codes) -> Tensor:
+        """Without the scale of the activations: `features @ W_dec + b_dec`."""
+        dense = features.dense() if isinstance(features, Codes) else features
+        out = dense @ self.W_dec
         # A tied SAE that does not centre its input has no bias at all.
         return out if self.cfg.tied_weights and self.centre is None else out + self.b_dec
 
@@ -129,8 +131,26 @@ class Temporal(SAE):
         rows = self._joined(x)
         scaled, restore = self._scaled(rows)
         codes, predicted = self._codes(scaled)
-        out = self._decoded(codes + predicted).reshape(rows.shape)
+        out = self.decode_scaled(codes + predicted).reshape(rows.shape)
         return (out if restore is None else restore(out)).reshape(x.shape)
+
+    def decompose(self, x: Tensor) -> Decomposition:
+        """Contexts `[N, T, d_in]` in parts: codes f are features, the prediction stands beside."""
+        scaled, restore = self._scaled(self._joined(x))
+        codes, predicted = self._codes(scaled)
+        features = Codes.from_dense(codes.flatten(0, -2))
+        beside = (predicted @ self.W_dec).flatten(0, -2)
+        if restore is not None:
+            lead = scaled.shape[:-1]
+
+            def restored(x_hat: Tensor) -> Tensor:
+                return back(x_hat.reshape(*lead, -1)).flatten(0, -2)
+
+            back, restore = restore, restored
+        return Decomposition(self, scaled, features, beside, restore)
+
+    def all_preactivations(self, x: Tensor) -> None:
+        """None: each attention layer takes something from what the encoder reads."""
 
     def initialize(
         self, generator: torch.Generator, decoder_norm: float, tied: bool = True

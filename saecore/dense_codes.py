@@ -1,0 +1,177 @@
+"""Codes of a batch in which so many latents fire that every cell is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saecore.codes import Codes, Pattern
+
+CHUNK_BYTES = 16 * 2**20
+"""Size of the part of a batch that is worked on at a time."""
+
+
+def row_chunks(values: Tensor) -> Iterator[slice]:
+    """Runs of rows of `[N, d_sae]` of about CHUNK_BYTES."""
+    step = max(1, CHUNK_BYTES // (values.shape[1] * values.element_size()))
+    for start in range(0, len(values), step):
+        yield slice(start, min(start + step, len(values)))
+
+
+class DenseCodes(Codes):
+    """Codes that hold every cell: `values`, `rows` and `indices` are `[N, d_sae]`.
+
+    Cells that are no entries hold 0, whatever is computed elementwise from them: `with_values`
+    and `sum_per_row` put the zeros back, and no gradient comes from there. So what is written
+    for entries means the same here. `entries` gives the same codes in rows.
+
+    Args:
+        values: value of each cell `[N, d_sae]`; 0 outside the entries.
+        mask: which cells are entries `[N, d_sae]`, bool; None where these are the values above 0.
+    """
+
+    def __init__(self, values: Tensor, mask: Tensor | None) -> None:
+        self.values = values
+        self._mask = mask
+
+    @property
+    def mask(self) -> Tensor:
+        """Which cells are entries `[N, d_sae]`, bool."""
+        if self._mask is None:
+            self._mask = self.values.detach() > 0
+        return self._mask
+
+    def entries(self) -> Codes:
+        """The same codes in rows; differentiable."""
+        rows, indices = self.mask.nonzero(as_tuple=True)
+        starts = torch.arange(self.n_rows + 1, device=rows.device)
+        pattern = Pattern(indices, torch.searchsorted(rows, starts), self.d_sae)
+        return Codes(self.values[rows, indices], pattern)
+
+    @property
+    def pattern(self) -> Pattern:  # type: ignore[override]
+        """Where the entries stand, in rows."""
+        return self.entries().pattern
+
+    @property
+    def indices(self) -> Tensor:
+        """Latent of each cell `[N, d_sae]`."""
+        return torch.arange(self.d_sae, device=self.values.device).expand_as(self.values)
+
+    @property
+    def rows(self) -> Tensor:
+        """Row of each cell `[N, d_sae]`."""
+        numbers = torch.arange(self.n_rows, device=self.values.device)
+        return numbers[:, None].expand_as(self.values)
+
+    @property
+    def offsets(self) -> Tensor:
+        """Where each row of cells begins, and the end `[N + 1]`."""
+        return torch.arange(self.n_rows + 1, device=self.values.device) * self.d_sae
+
+    @property
+    def d_sae(self) -> int:
+        """Number of latents."""
+        return self.values.shape[1]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows N."""
+        return len(self.values)
+
+    def with_values(self, values: Tensor) -> Codes:
+        """The same entries with other values `[N, d_sae]`."""
+        return DenseCodes(torch.where(self.mask, values, 0.0), self.mask)
+
+    def per_latent(self, vector: Tensor) -> Tensor:
+        """`vector [d_sae]` at the latent of each cell `[N, d_sae]`; differentiable."""
+        spread: Tensor = PerLatent.apply(vector, self.mask)  # type: ignore[no-untyped-call]
+        return spread
+
+    def where(self, mask: Tensor) -> Codes:
+        """Only the entries where `mask [N, d_sae]` is true; differentiable in the values."""
+        kept = self.mask & mask
+        return DenseCodes(torch.where(kept, self.values, 0.0), kept)
+
+    def sum_per_row(self, values: Tensor | None = None) -> Tensor:
+        """Sum of `values [N, d_sae]` (default: the codes' own) over the entries of each row."""
+        summed = self.values if values is None else torch.where(self.mask, values, 0.0)
+        return summed.sum(1)
+
+    def l1(self, weights: Tensor) -> Tensor:
+        """Σ |value| · weight of each row `[N]`; see `Codes.l1`."""
+        total: Tensor = WeightedSum.apply(self.values, weights)  # type: ignore[no-untyped-call]
+        return total
+
+    def firing_counts(self) -> Tensor:
+        """How many rows each latent fires in `[d_sae]`, int64."""
+        return self.firing().sum(0)
+
+    def dense(self, latents: Tensor | None = None) -> Tensor:
+        """All features `[N, d_sae]`, or those of `latents [n]` `[N, n]`; differentiable."""
+        return self.values if latents is None else self.values.index_select(1, latents)
+
+    def split(self, parts: int) -> list[Codes]:
+        """Equal runs of latents; see `Codes.split`."""
+        chunks = zip(self.values.chunk(parts, 1), self.mask.chunk(parts, 1), strict=True)
+        return [DenseCodes(values, mask) for values, mask in chunks]
+
+    @classmethod
+    def side_by_side(cls, parts: Sequence[DenseCodes]) -> DenseCodes:
+        """Several dictionaries over the same rows: `[N, Σ d_sae]`."""
+        values = torch.cat([one.values for one in parts], dim=1)
+        return cls(values, torch.cat([one.mask for one in parts], dim=1))
+
+
+class PerLatent(torch.autograd.Function):
+    """A vector `[d_sae]` in every row of a mask `[N, d_sae]`.
+
+    The gradient is summed over entries alone, by choosing: what an architecture computes may have
+    no derivative at 0, and a zero from there times infinity is no zero.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vector: Tensor, mask: Tensor) -> Tensor:
+        """A view."""
+        ctx.save_for_backward(mask)
+        return vector.expand_as(mask)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The sum over rows."""
+        (mask,) = ctx.saved_tensors
+        total = grads[0].new_zeros(mask.shape[1])
+        for chunk in row_chunks(grads[0]):
+            total += torch.where(mask[chunk], grads[0][chunk], 0.0).sum(0)
+        return total, None
+
+
+class WeightedSum(torch.autograd.Function):
+    """Σ |value| · weight of each row `[N]`, of `values [N, d_sae]` and `weights [d_sae]`."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weights: Tensor) -> Tensor:
+        """One matrix-vector product a chunk."""
+        ctx.save_for_backward(values, weights)
+        sums = values.new_empty(len(values))
+        for chunk in row_chunks(values):
+            torch.mv(values[chunk].abs(), weights, out=sums[chunk])
+        return sums
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """sign(value) · weight · g for the values, Σ |value| · g for the weights."""
+        (grad,) = grads
+        values, weights = ctx.saved_tensors
+        d_values = torch.empty_like(values) if ctx.needs_input_grad[0] else None
+        d_weights = torch.zeros_like(weights) if ctx.needs_input_grad[1] else None
+        for chunk in row_chunks(values):
+            if d_values is not None:
+                torch.sign(values[chunk], out=d_values[chunk])
+                d_values[chunk].mul_(weights).mul_(grad[chunk, None])
+            if d_weights is not None:
+                d_weights.addmv_(values[chunk].abs().t(), grad[chunk])
+        return d_values, d_weights

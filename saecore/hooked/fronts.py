@@ -1,0 +1,181 @@
+"""The models that SAEs are spliced into: transformers models, and TransformerLens' bridge."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from saecore.errors import ModelError
+from saecore.hook_names import unknown_hook
+from saecore.hooked.points import Seen
+from saecore.huggingface import logits_of
+from saecore.places import Places
+from saecore.trust import remote_code_allowed
+
+Remove = Callable[[], None]
+Begin = Callable[[Tensor, int], None]
+"""Called with the tokens `[B, T]` of a forward pass and the number of tokens before them."""
+
+
+class Front(Protocol):
+    """What splicing needs of a model; the model's settings and gradients stay as they are."""
+
+    name: str
+    model: Any
+
+    @property
+    def convention(self) -> str:
+        """Raw or processed; see `ModelBackend`."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer.
+
+        Raises:
+            ModelError: there is none.
+        """
+        ...
+
+    def attach(self, hook: str, function: Seen) -> Remove:
+        """Call a function with the activation of a hook in every forward pass from now on.
+
+        Raises:
+            ModelError: there is no such hook.
+        """
+        ...
+
+    def logits(self, tokens: Tensor, **inputs: Any) -> Tensor:
+        """Logits `[B, T, vocab]`."""
+        ...
+
+
+class ModuleFront:
+    """A transformers model."""
+
+    convention = "raw"
+
+    def __init__(self, model: Any, name: str, tokenizer: Any = None) -> None:
+        self.model, self.name, self._tokenizer = model, name, tokenizer
+        self._places = Places(model, name)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer from where the model was loaded."""
+        if self._tokenizer is None:
+            source, cause = self.model.name_or_path, None
+            options = {"trust_remote_code": remote_code_allowed()}
+            try:
+                if source:
+                    self._tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+            except (OSError, ValueError) as error:
+                cause = error
+            if self._tokenizer is None:
+                raise ModelError(
+                    "model: an SAE leaves out special tokens, and there is no tokenizer where "
+                    f"{self.name} was loaded from; in its place give "
+                    "saecore.huggingface.HuggingFaceBackend(model, tokenizer, name, {})"
+                ) from cause
+        return self._tokenizer
+
+    def attach(self, hook: str, function: Seen) -> Remove:
+        """See `Front.attach`."""
+        remove: Remove = self._places.attach(hook, function).remove
+        return remove
+
+    def logits(self, tokens: Tensor, **inputs: Any) -> Tensor:
+        """See `Front.logits`."""
+        return logits_of(self.model(input_ids=tokens.to(self.model.device), **inputs), self.name)
+
+
+class BridgeFront:
+    """TransformerLens' bridge."""
+
+    def __init__(self, bridge: Any, name: str) -> None:
+        self.model, self.name = bridge, name
+
+    @property
+    def convention(self) -> str:
+        """Compatibility mode changes the weights."""
+        return "processed" if self.model.compatibility_mode else "raw"
+
+    @property
+    def tokenizer(self) -> Any:
+        """The bridge's own."""
+        if self.model.tokenizer is None:
+            raise ModelError(
+                "model: an SAE leaves out special tokens, and the bridge has no tokenizer; give "
+                "boot_transformers one"
+            )
+        return self.model.tokenizer
+
+    def attach(self, hook: str, function: Seen) -> Remove:
+        """See `Front.attach`."""
+        points = self.model.hook_dict
+        if hook not in points:
+            raise unknown_hook(self.name, hook, [*points])
+        point = points[hook]
+        try:
+            self.model.check_hooks_to_add(point, hook, function)
+        except ValueError as error:
+            raise ModelError(f"hook: {error}") from error
+        handle = point.add_hook(lambda value, hook: function(value), is_permanent=True)
+
+        def remove() -> None:
+            handle.hook.remove()
+            point.fwd_hooks[:] = [one for one in point.fwd_hooks if one is not handle]
+
+        return remove
+
+    def logits(self, tokens: Tensor, **inputs: Any) -> Tensor:
+        """See `Front.logits`."""
+        logits: Tensor = self.model(tokens, **inputs)
+        return logits
+
+
+def front_of(model: Any) -> Front:
+    """What splicing needs of a model.
+
+    Args:
+        model: a transformers model, a TransformerLens bridge, or a backend of either.
+
+    Raises:
+        ModelError: it is something else.
+    """
+    inner, name = model, getattr(model, "name", None)
+    if not isinstance(model, nn.Module) and isinstance(getattr(model, "model", None), nn.Module):
+        inner = model.model
+    if isinstance(inner, transformers.PreTrainedModel):
+        tokenizer = model.tokenizer if inner is not model else None
+        return ModuleFront(inner, name or inner.name_or_path or type(inner).__name__, tokenizer)
+    if "transformer_lens" in sys.modules:
+        from transformer_lens.model_bridge import TransformerBridge
+
+        if isinstance(inner, TransformerBridge):
+            known = name if inner is not model else None
+            return BridgeFront(inner, known or inner.cfg.model_name)
+    raise ModelError(
+        "model: expected a transformers model, a TransformerLens bridge or a backend of one, got "
+        f"{type(model).__name__}"
+    )
+
+
+def on_forward(model: nn.Module, begin: Begin) -> Remove:
+    """Call a function at the beginning of every forward pass of a transformers model."""
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tokens = args[0] if args else kwargs.get("input_ids")
+        past = kwargs.get("past_key_values")
+        seen = 0 if past is None else int(past.get_seq_length())
+        if not isinstance(tokens, Tensor) or tokens.is_floating_point():
+            given = next((one for one in kwargs.values() if isinstance(one, Tensor)), None)
+            shape = (1, 1) if given is None else given.shape[:2]
+            tokens = torch.full(shape, -1)  # embeddings: no token is a special one
+        begin(tokens, seen)
+
+    return model.register_forward_pre_hook(before, with_kwargs=True).remove

@@ -11,7 +11,7 @@ run: install
 	$(BIN)/saecore run experiments/topk.toml
 
 test: install
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from saecore.config import Experiment, load_experiment
     from saecore.config.architecture import ArchitectureConfig
     from saecore.errors import SaecoreError
+    from saecore.evaluating import evaluate
     from saecore.hooked.attribution import attribute
     from saecore.hooked.splice import splice
     from saecore.hooked.transformer import HookedSAETransformer
@@ -42,6 +43,7 @@ _HOME = {
     "SaecoreError": "saecore.errors",
     "Shape": "saecore.sae_config",
     "attribute": "saecore.hooked.attribution",
+    "evaluate": "saecore.evaluating",
     "features": "saecore.looking.features",
     "hookimpl": "saecore.hookspecs",
     "load_experiment": "saecore.config",
@@ -62,6 +64,7 @@ __all__ = [
     "SaecoreError",
     "Shape",
     "attribute",
+    "evaluate",
     "features",
     "hookimpl",
     "load_experiment",

@@ -185,6 +185,13 @@ class Codes:
         pattern = Pattern(self.indices[kept], _offsets(counts), self.d_sae)
         return Codes(self.values[kept], pattern)
 
+    def take(self, kept: Tensor) -> Codes:
+        """Only the rows where `kept [N]` is true; differentiable in the values."""
+        entries = kept[self.rows].nonzero(as_tuple=True)[0]
+        counts = (self.offsets[1:] - self.offsets[:-1])[kept]
+        pattern = Pattern(self.indices[entries], _offsets(counts), self.d_sae)
+        return Codes(self.values[entries], pattern)
+
     def sum_per_row(self, values: Tensor | None = None) -> Tensor:
         """Sum of `values [nnz]` (default: the codes' own) in each row `[N]`; differentiable."""
         summed = self.values if values is None else values

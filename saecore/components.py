@@ -72,9 +72,11 @@ class Component:
     "truth" where it knows the true features behind them, and "recorded" where they are those of a
     language model's hooks, kept on disk (it builds an `ActivationCache`)."""
     needs: str = attrs.field(
-        default="model", validator=attrs.validators.in_(("model", "activations", "truth"))
+        default="model",
+        validator=attrs.validators.in_(("model", "activations", "truth", "weights")),
     )
-    """Of an evaluator: "model", "activations" (of a model or of the dataset), or "truth"."""
+    """Of an evaluator: "model", "activations" (of a model or of the dataset), "truth", or
+    "weights", which every SAE has."""
     owner: str = attrs.field(default="", kw_only=True, eq=False)
     """Distribution and version that provide it; set by the host."""
     wrap: Callable[[Any], Any] | None = attrs.field(default=None, kw_only=True)

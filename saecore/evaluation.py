@@ -10,24 +10,18 @@ import torch
 from torch import Tensor
 
 from saecore.backend import ModelBackend, Replace
+from saecore.codes import Codes
 from saecore.data.source import OwnActivations
+from saecore.figures import Figure, Figures, Measured, NotApplicable, Vector
 from saecore.sae import SAE
 from saecore.site import Site
+
+__all__ = ["Figure", "Figures", "Measured", "NotApplicable", "Vector"]
 
 ROWS = 128
 """Rows of a stream that count as one context."""
 
 
-@attrs.frozen
-class Figure:
-    """One number and what it rests on."""
-
-    value: float
-    tokens: int
-    """Tokens it was measured on."""
-
-
-Figures = Mapping[str, Figure]
 Origin = ModelBackend | OwnActivations
 """Where activations come from: a language model, or a dataset that gives them."""
 Evaluator = Callable[[SAE, Any, Any], Figures]
@@ -35,7 +29,8 @@ Evaluator = Callable[[SAE, Any, Any], Figures]
 
 One that `needs` a model (see `Component`) gets the backend and held-out contexts `[n, T]`; one
 that needs the truth gets the dataset's held-out `TrueFeatures` and a number of rows; one that
-needs activations gets either, and reads them with `activations`.
+needs activations gets either, and reads them with `held_out_parts`; one that needs weights gets
+whatever there is, and leaves it alone. It raises `NotApplicable` where it cannot measure anything.
 """
 
 
@@ -89,39 +84,89 @@ def batches(tokens: Tensor, size: int) -> Iterator[Tensor]:
     yield from tokens.split(size)
 
 
-def activations(
-    sae: SAE, origin: Origin, held_out: Tensor | int, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The held-out activations that an SAE reads and those it is to reconstruct, by batches.
+@attrs.frozen(eq=False)
+class Part:
+    """Held-out activations of some contexts."""
 
-    Each is `[N, d]`, or `[N, hooks, d]` where there are several hooks.
+    inputs: Tensor
+    """What the SAE reads `[N, d_in]`, or `[N, hooks, d]` where there are several hooks."""
+    targets: Tensor
+    """What it is to reconstruct, likewise."""
+    context: Tensor
+    """The number of each row's context `[N]`; of a stream, `ROWS` rows are one."""
+    whole: Tensor | None = None
+    """The contexts that the inputs are of `[B, T, d_in]`, for an SAE that reads contexts."""
+    used: Tensor | None = None
+    """Which of their tokens the inputs are `[B, T]`."""
+
+    def codes(self, sae: SAE) -> Codes:
+        """Features of the inputs."""
+        device = sae.W_dec.device
+        if self.whole is None or self.used is None:
+            return sae.encode_sparse(self.inputs.to(device).float())
+        used = self.used.to(device).flatten()
+        return sae.encode_sparse(self.whole.to(device).float()).take(used)
+
+    def reconstruction(self, sae: SAE) -> Tensor:
+        """Reconstructions of the inputs `[N, d_out]`, in float32."""
+        device = sae.W_dec.device
+        if self.whole is None or self.used is None:
+            flat: Tensor = sae(self.inputs.to(device).float()).float().flatten(1)
+            return flat
+        contexts: Tensor = sae(self.whole.to(device).float()).float()
+        return contexts[self.used.to(device)]
+
+
+def held_out_parts(
+    sae: SAE, origin: Origin, held_out: Tensor | int, batch_size: int
+) -> Iterator[Part]:
+    """The held-out activations that an SAE reads and those it is to reconstruct, by batches.
 
     Args:
         sae: the SAE; its metadata says where a model is read.
         origin: a language model, or the held-out stream of a dataset.
         held_out: contexts `[n, T]` for the model, or a number of rows of the stream.
         batch_size: contexts (or times `ROWS` rows) in a batch.
+
+    Raises:
+        NotApplicable: the SAE reads contexts, and a stream has none.
     """
     if isinstance(held_out, int):
+        if sae.reads_contexts:
+            raise NotApplicable(
+                f"{sae.architecture} reads contexts, and the dataset gives rows without them"
+            )
         stream = cast(OwnActivations, origin)
         stream.seek(0)
         for start in range(0, held_out, ROWS * batch_size):
             batch = stream.next(min(ROWS * batch_size, held_out - start))
-            yield batch.inputs, batch.targets
+            numbers = torch.arange(start, start + len(batch.inputs)) // ROWS
+            yield Part(batch.inputs, batch.targets, numbers)
         return
-    backend = cast(ModelBackend, origin)
+    backend, first = cast(ModelBackend, origin), 0
     reading = Reading.of(sae, backend)
-    for part in batches(held_out, batch_size):
-        used = reading.used(part)
-        inputs, targets = reading.activations(backend, part)
+    for tokens in batches(held_out, batch_size):
+        used = reading.used(tokens)
+        inputs, targets = reading.activations(backend, tokens)
         kept = used.to(inputs.device)
-        yield inputs[kept], targets[kept]
+        numbers = (first + torch.arange(len(tokens)))[:, None].expand_as(tokens)[used.cpu()]
+        contexts = (inputs, kept) if sae.reads_contexts else (None, None)
+        yield Part(inputs[kept], targets[kept], numbers, *contexts)
+        first += len(tokens)
 
 
-def evaluate(
+def activations(
+    sae: SAE, origin: Origin, held_out: Tensor | int, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and targets of `held_out_parts` alone."""
+    for part in held_out_parts(sae, origin, held_out, batch_size):
+        yield part.inputs, part.targets
+
+
+def measure(
     sae: SAE, origin: Origin, held_out: Tensor | int, evaluators: Mapping[str, Evaluator]
-) -> dict[str, dict[str, Any]]:
-    """Run evaluators; the result is what evaluation.json holds.
+) -> Measured:
+    """Run evaluators.
 
     Args:
         sae: an SAE that takes raw activations; its metadata says where.
@@ -129,8 +174,20 @@ def evaluate(
         held_out: held-out contexts `[n, T]`, or a number of rows of the stream.
         evaluators: by name.
     """
-    with torch.no_grad():
-        return {
-            name: {key: attrs.asdict(one) for key, one in run(sae, origin, held_out).items()}
-            for name, run in evaluators.items()
-        }
+    result = Measured()
+    for name, run in evaluators.items():
+        try:
+            with torch.no_grad():
+                found = run(sae, origin, held_out)
+        except NotApplicable as reason:
+            found, result.skipped[name] = {}, str(reason)
+        result.figures[name] = {k: one for k, one in found.items() if isinstance(one, Figure)}
+        result.vectors[name] = {k: one for k, one in found.items() if isinstance(one, Vector)}
+    return result
+
+
+def evaluate(
+    sae: SAE, origin: Origin, held_out: Tensor | int, evaluators: Mapping[str, Evaluator]
+) -> dict[str, dict[str, Any]]:
+    """The numbers that `measure` finds, as evaluation.json holds them."""
+    return measure(sae, origin, held_out, evaluators).tables()

@@ -1,4 +1,4 @@
-"""What a command is given: a run, or an SAE that was saved or published, with model and text."""
+"""What a command is given, with the text that it was trained on: for looking, not for measuring."""
 
 from __future__ import annotations
 
@@ -9,109 +9,16 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from saecore.config.experiment import DatasetTable, ModelTable
-from saecore.config.explain import config_error
-from saecore.config.layers import Layers, add_setting, merge
-from saecore.config.structure import Problems, structure
-from saecore.errors import ConfigError, DataError
+from saecore.errors import ConfigError
 from saecore.plugins import current_host
-from saecore.resume import RECORD, read_record
 
 if TYPE_CHECKING:
     from saecore.backend import ModelBackend
+    from saecore.config.layers import Layers
     from saecore.data.contexts import Contexts
-    from saecore.data.tokens import TokenRows
     from saecore.sae import SAE
 
-
-@attrs.frozen
-class Tables:
-    """The part of an experiment that says where activations come from."""
-
-    model: ModelTable
-    """The language model."""
-    dataset: DatasetTable
-    """The text."""
-
-
-@attrs.frozen(eq=False)
-class Opened:
-    """An SAE, and what is known of the model and text that it belongs to."""
-
-    sae: SAE
-    """The SAE in its published form."""
-    name: str
-    """What it is called: the run, or what was given."""
-    run: Path | None
-    """The run's directory, if it is of one."""
-    layers: Layers
-    """[model] and [dataset]; of an SAE without a run, as far as its metadata knows them."""
-
-    def tables(self) -> Tables:
-        """The checked tables.
-
-        Raises:
-            ConfigError: with every problem found.
-        """
-        try:
-            tables: Tables = structure(self.layers.tables, Tables, current_host())
-        except Problems as error:
-            raise config_error(self.layers, error.items) from None
-        return tables
-
-
-def open_sae(given: str, settings: Sequence[str] = ()) -> Opened:
-    """Read what somebody names on a command line.
-
-    Args:
-        given: a run's directory (or its `sae` directory), a saved SAE, or RELEASE:SAE_ID.
-        settings: `key=value` strings laid over [model] and [dataset], those of the run or those
-            that the SAE's metadata names.
-
-    Raises:
-        SaecoreError: there is no such thing, or it cannot be read.
-    """
-    from saecore.releases.convert import read
-    from saecore.sae import SAE
-
-    place = Path(given)
-    run = next((one for one in (place, place.resolve().parent) if (one / RECORD).is_file()), None)
-    layers = Layers(given)
-    if run is None:
-        sae, name = read(given).sae, given
-        merge(layers, _described(sae), f"the metadata of {given}")
-    else:
-        experiment = read_record(run)["experiment"]
-        if not (run / "sae").is_dir():
-            raise DataError(
-                f"{run}: the run has no SAE yet; finish it with saecore run {run / RECORD} "
-                f"--resume {run}"
-            )
-        sae, name = SAE.load_from_disk(run / "sae"), f"{experiment['name']}/{run.resolve().name}"
-        known = {key: one for key, one in experiment.items() if key in ("model", "dataset")}
-        merge(layers, known, str(run / RECORD))
-    for setting in settings:
-        add_setting(layers, setting)
-    return Opened(sae, name, run, layers)
-
-
-def _described(sae: SAE) -> dict[str, Any]:
-    """[model] as far as the SAE's metadata names it."""
-    meta = sae.cfg.metadata
-    hooks = meta.get("hook_names")
-    model = {
-        "type": "huggingface",
-        "name": meta.get("model_name"),
-        "head": meta.get("hook_head_index"),
-        **({"hooks": hooks} if hooks else {"hook": meta.get("hook_name")}),
-    }
-    if meta.get("model_name") == "tiny_lm":
-        model = {**model, "type": "tiny_lm", "name": None}
-    dataset = {"context_size": meta.get("context_size"), "prepend_bos": meta.get("prepend_bos")}
-    return {
-        "model": {key: one for key, one in model.items() if one is not None},
-        "dataset": {key: one for key, one in dataset.items() if one is not None},
-    }
+TABLES = ("model", "dataset")
 
 
 @attrs.frozen(eq=False)
@@ -128,31 +35,89 @@ class Text:
     """Contexts per forward pass."""
 
 
-def open_text(opened: Opened) -> Text:
-    """Load the model and tokenise the text: the side that is trained on, in the run's order.
+@attrs.frozen(eq=False)
+class Opened:
+    """An SAE, and what is known of the model and text that it belongs to."""
+
+    sae: SAE
+    """The SAE in its published form."""
+    name: str
+    """What it is called: the run, or what was given."""
+    layers: Layers
+    """[model] and [dataset], as far as they are known."""
+
+    def text(self) -> Text:
+        """Load the model and tokenise the text: the side that is trained on, in the run's order.
+
+        Raises:
+            SaecoreError: they are not named, missing, or do not fit each other.
+        """
+        from saecore.data.contexts import ArrayContexts
+        from saecore.held_out import structured
+        from saecore.reading import pick_device, read_tokens
+        from saecore.sae_config import DTYPES
+
+        source = self.layers.source
+        chosen = structured(self.layers, current_host(), {})
+        model, dataset = chosen.model, chosen.dataset
+        problems = []
+        if model is None:
+            problems.append("model: the SAE does not say what it reads; give --model")
+        elif dataset is None:
+            problems.append("dataset: it is not known; give --dataset")
+        elif dataset.plugin.component.gives:
+            name = dataset.plugin.name
+            problems.append(f"dataset: {name} gives activations, not text; give --dataset")
+        if model is None or dataset is None or problems:
+            raise ConfigError(source, problems)
+        backend = model.plugin.build(pick_device(model.device, source), DTYPES[model.dtype])
+        train = read_tokens(dataset, backend, source, 0).train
+        contexts = ArrayContexts(train) if isinstance(train, np.ndarray) else train
+        return Text(backend, contexts, dataset.seed)
+
+
+def opened(
+    given: str | Path,
+    model: str | None = None,
+    dataset: str | None = None,
+    settings: Sequence[str] = (),
+) -> Opened:
+    """Read the SAE that somebody names on a command line.
+
+    Args:
+        given: a run's directory, a saved SAE, or RELEASE:SAE_ID.
+        model: name or path of the language model; default: the SAE's own.
+        dataset: name or path of the text; default: what it was trained on.
+        settings: `key=value` strings laid over [model] and [dataset].
 
     Raises:
-        SaecoreError: they are not named, missing, or do not fit each other.
+        SaecoreError: there is no such thing, it cannot be read, or a setting is of something else.
     """
-    from saecore.reading import pick_device, read_tokens
-    from saecore.sae_config import DTYPES
+    from saecore.held_out import choose
+    from saecore.subject import subject_of
 
-    tables, source = opened.tables(), opened.layers.source
-    gives = tables.dataset.plugin.component.gives
-    if gives:
+    host = current_host()
+    subject = subject_of(given, host)
+    layers = choose(subject, model, dataset, settings, host)
+    wrong = {one.partition("=")[0].partition(".")[0].strip() for one in settings} - {*TABLES}
+    if wrong:
         raise ConfigError(
-            source,
-            [f"dataset: {tables.dataset.plugin.name} gives activations, not text; name the text "
-             "with --set dataset.type=…"],
-        )  # fmt: skip
-    model = tables.model
-    backend = model.plugin.build(pick_device(model.device, source), DTYPES[model.dtype])
-    return Text(backend, _contexts(read_tokens(tables.dataset, backend, source, 0)),
-                tables.dataset.seed)  # fmt: skip
+            layers.source,
+            [f"--set {one}: expected a key of {' or '.join(TABLES)}" for one in sorted(wrong)],
+        )
+    name = (
+        f"{subject.run.resolve().parent.name}/{subject.run.resolve().name}" if subject.run else ""
+    )
+    return Opened(_placed(subject.sae, layers.tables), name or subject.name, layers)
 
 
-def _contexts(rows: TokenRows) -> Contexts:
-    from saecore.data.contexts import ArrayContexts
+def _placed(sae: SAE, tables: dict[str, Any]) -> SAE:
+    """The SAE with the hooks of [model] in its metadata, which say where it reads."""
+    from saecore.sae_config import Metadata
 
-    train = rows.train
-    return ArrayContexts(train) if isinstance(train, np.ndarray) else train
+    table, found = tables.get("model", {}), dict(sae.cfg.metadata)
+    for key, name in (("hook", "hook_name"), ("hooks", "hook_names"), ("head", "hook_head_index")):
+        if table.get(key) is not None:
+            found[name] = table[key]
+    sae.cfg = attrs.evolve(sae.cfg, metadata=Metadata(found))
+    return sae

@@ -17,8 +17,9 @@ from saecore.assembly import make_sae, make_trainer
 from saecore.checkpoint import checkpoints, step_of
 from saecore.config.experiment import Experiment
 from saecore.config.explain import chosen, flatten, to_tables
-from saecore.evaluation import evaluate
+from saecore.evaluation import measure
 from saecore.feed import Feed
+from saecore.figures import Measured
 from saecore.files import explained, sync, write_json
 from saecore.lock import locked
 from saecore.plan.machine import peak
@@ -183,9 +184,12 @@ class Session:
         sae = published(self.experiment, trainer, training.figures, self.feed)
         check_finite(sae, "after training")
         sae.save_model(directory / "sae", trainer.latents.sparsity())
-        evaluation = self._figures_of(sae)
-        training.log(_flat(evaluation))
-        write_json(directory / RESULT, {"training": self._cost(), "figures": evaluation})
+        measured = self._measured(sae)
+        evaluation = measured.tables()
+        for name, reason in measured.skipped.items():
+            warn(f"evaluator {name} skipped: {reason}")
+        training.log(flat(evaluation))
+        write_json(directory / RESULT, {"training": self._cost(), **measured.as_result()})
         for name in ("sae", RECORD, RESULT):
             self._loggers.call("artifact", directory / name)
         return RunResult(directory, sae, evaluation, training.figures, training.seconds)
@@ -218,12 +222,12 @@ class Session:
             "peak_memory": peak(self.feed.device),
         }
 
-    def _figures_of(self, sae: SAE) -> dict[str, dict[str, Any]]:
-        return evaluate(sae, self.feed.origin, self.feed.held_out, self._evaluators)
+    def _measured(self, sae: SAE) -> Measured:
+        return measure(sae, self.feed.origin, self.feed.held_out, self._evaluators)
 
     def _during(self, values: Mapping[str, float]) -> dict[str, float]:
         now = published(self.experiment, self.trainer, values, self.feed)
-        return _flat(self._figures_of(now))
+        return flat(self._measured(now).tables())
 
 
 def writable(directory: Path) -> Path:
@@ -268,7 +272,8 @@ def make_loggers(
     return Loggers([*built, ("console", shown)] if shown is not None else built)
 
 
-def _flat(evaluation: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def flat(evaluation: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Figures by the names under which they are logged."""
     return {
         f"evaluation/{name}": float(figure["value"])
         for figures in evaluation.values()

@@ -27,6 +27,10 @@ SETTINGS = {
     "dataset.text_files": {"paths": ["text"]},
     "dataset.tokens": {"path": "none"},
     "dead_latents.resample": {"every_steps": 3},
+    "evaluator.meta": {"steps": 3},
+    "evaluator.scr_tpp": {"dataset": "none"},
+    "evaluator.sparse_probing": {"dataset": "none"},
+    "evaluator.stability": {"other": "none"},
     "model.huggingface": {"name": "none"},
     "model.transformer_lens": {"name": "none"},
     "schedule.exponential": {"start": 2.0},
@@ -53,7 +57,11 @@ DECLARED = {
     "dataset.huggingface",
     "dataset.synthetic",
     "dataset.tokens",
+    "evaluator.absorption",
     "evaluator.ground_truth",
+    "evaluator.scr_tpp",
+    "evaluator.sparse_probing",
+    "evaluator.stability",
 }
 """What needs more than the kit has (data on disk, known directions) or sizes of its own: only the
 declaration is checked here, the rest by tests of its own; so for releases (tests/releases)."""

@@ -37,12 +37,25 @@ NUMBER = 64
     help="How much of the text to read.",
 )
 @click.option(
+    "--model", metavar="MODEL", help="Name or path of the language model; default: the SAE's own."
+)
+@click.option(
+    "--dataset",
+    metavar="DATASET",
+    help="Name or path of the text; default: what the SAE was trained on.",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Lay a value over the run's model and dataset, such as --set model.device=cuda. Can be "
-    "given several times.",
+    help="A setting of model.* or dataset.*, such as model.device=cuda. Can be given several "
+    "times.",
+)
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run the Python code that comes with the model, if it has any.",
 )
 @click.option("--title", help="Heading of the page; default: the name of the run or SAE.")
 def command(
@@ -50,31 +63,38 @@ def command(
     chosen: str | None,
     out: Path,
     tokens: int,
+    model: str | None,
+    dataset: str | None,
     settings: tuple[str, ...],
+    trust_remote_code: bool,
     title: str | None,
 ) -> None:
     """Write a page on which the features of an SAE can be looked at.
 
-    SAE_OR_RUN is the directory of a run, an SAE that was saved, or RELEASE:SAE_ID. The text is the
-    one that the run trained on, in the same order; for an SAE without a run, name it with --set
-    dataset.type=… The page is one HTML file that loads nothing.
+    SAE_OR_RUN is the directory of a run, whose experiment says the model and the text; the
+    directory or file of an SAE, whose metadata say them; or RELEASE:SAE_ID of the catalogue or the
+    hub. The text is that of the training, a run's in the same order. The page is one HTML file that
+    loads nothing.
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise SaecoreError(f"--out {out}: expected a file that ends in .html")
-    from saecore.opening import open_sae, open_text
+    from saecore.opening import opened
+    from saecore.trust import remote_code
 
-    opened = open_sae(given, settings)
-    latents = numbers(chosen, opened.sae.cfg.d_sae)
-    text = open_text(opened)
-    click.echo(f"{opened.name}: {len(latents):,} features, reading up to {tokens:,} tokens")
+    found = opened(given, model, dataset, settings)
+    sae = found.sae
+    latents = numbers(chosen, sae.cfg.d_sae)
+    with remote_code(trust_remote_code):
+        text = found.text()
+    click.echo(f"{found.name}: {len(latents):,} features, reading up to {tokens:,} tokens")
     from saecore.dashboard import write_dashboard
     from saecore.looking import features
 
-    found = features(opened.sae, text, tokens, latents=latents)
-    silent = int((found.density == 0).sum())
+    seen = features(sae, text, tokens, latents=latents)
+    silent = int((seen.density == 0).sum())
     note = f"; {silent:,} of the features never fired" if silent else ""
-    click.echo(f"read {found.tokens:,} tokens in {found.contexts:,} contexts{note}")
-    write_dashboard(out, found, opened.sae, text.backend, title or opened.name)
+    click.echo(f"read {seen.tokens:,} tokens in {seen.contexts:,} contexts{note}")
+    write_dashboard(out, seen, sae, text.backend, title or found.name)
     click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 

@@ -25,7 +25,7 @@ REASONS = {
 
 
 def available(experiment: Any) -> frozenset[str]:
-    """What evaluators can have: "model", "activations", "truth".
+    """What evaluators can have: "model", "activations", "truth", and always "weights".
 
     Args:
         experiment: anything with the attributes `dataset` and `model` of an experiment; either
@@ -34,8 +34,8 @@ def available(experiment: Any) -> frozenset[str]:
     dataset = getattr(experiment, "dataset", None)
     gives: frozenset[str] = dataset.plugin.component.gives if dataset else frozenset()
     if "recorded" in gives and getattr(experiment, "model", None) is not None:
-        return gives | {"model"}
-    return gives or frozenset({"model", "activations"})
+        return gives | {"model", "weights"}
+    return (gives or frozenset({"model", "activations"})) | {"weights"}
 
 
 def default_evaluators(experiment: Any) -> list[str]:

@@ -91,7 +91,7 @@ class ActivationsStore:
         if problems:
             raise ConfigError(SOURCE, problems)
         backend = backend_of(model, host)
-        table = _table({**dataset_table(str(path), True, host), **_contexts(metadata)})
+        table = _table({**dataset_table(str(path), True, host), **contexts_of(metadata)})
         hooks = tuple(metadata.get("hook_names") or [metadata["hook_name"]])
         head = metadata.get("hook_head_index")
         _check(backend, sae, hooks, head, table)
@@ -167,7 +167,7 @@ class ActivationsStore:
             yield batch
 
 
-def _contexts(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def contexts_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """How the SAE's text became contexts, as keys of [dataset]; what is not said is left out."""
     positions = metadata.get("seqpos_slice")
     separator = metadata.get("sequence_separator_token", "bos")

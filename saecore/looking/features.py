@@ -189,11 +189,11 @@ def _text(source: Any, tokens: Any, batch_size: int) -> tuple[Text, int]:
 
     from saecore.data.contexts import InOrder
     from saecore.language_model.given import backend_of
-    from saecore.opening import Text, open_sae, open_text
+    from saecore.opening import Text, opened
     from saecore.plugins import current_host
 
     if isinstance(source, str | Path):
-        source = open_text(open_sae(str(source)))
+        source = opened(source).text()
     if isinstance(source, Text) and (tokens is None or isinstance(tokens, int)):
         wanted = (TOKENS if tokens is None else tokens) // source.contexts.context_size
         return attrs.evolve(source, batch_size=batch_size), wanted

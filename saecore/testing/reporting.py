@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from saecore.evaluation import Figure
+from saecore.figures import Figure, Figures, Vector
 from saecore.testing.component import Settings, check_component, fail
 from saecore.testing.fakes import Backend, plain_sae
 from saecore.tracking import RunInfo
@@ -59,6 +59,14 @@ def check_logger(name: str, settings: Settings = None) -> None:
                 )
 
 
+def _plain(figures: Figures) -> dict[str, object]:
+    """Figures as objects that can be compared, NaN equal to itself."""
+    return {
+        key: one if isinstance(one, Figure) else (repr(one.values.tolist()), one.tokens)
+        for key, one in figures.items()
+    }
+
+
 def check_evaluator(name: str, settings: Settings = None) -> None:
     """Check an evaluator on a tiny SAE and model: finite figures, the same twice, no side effects.
 
@@ -75,25 +83,33 @@ def check_evaluator(name: str, settings: Settings = None) -> None:
     if not first:
         fail(subject, "it gave no figures", "return figures by name")
     for key, figure in first.items():
-        if not isinstance(figure, Figure):
+        if not isinstance(figure, Figure | Vector):
             fail(
                 subject,
                 f"{key!r} is a {type(figure).__name__}",
-                "return saecore.evaluation.Figure(value, tokens it was measured on)",
+                "return saecore.evaluation.Figure(value, tokens it was measured on), or a Vector",
             )
-        if not (isinstance(figure.value, float) and math.isfinite(figure.value)):
+        if isinstance(figure, Vector):
+            if list(figure.values.shape) != [len(figure.labels) or sae.cfg.d_sae]:
+                fail(
+                    subject,
+                    f"{key!r} has {list(figure.values.shape)} values",
+                    "give one number per label, or one per latent where there are no labels",
+                )
+        elif not (isinstance(figure.value, float) and math.isfinite(figure.value)):
             fail(
                 subject,
                 f"{key!r} has the value {figure.value!r}",
                 "give a finite Python float: float(tensor)",
             )
-        if not isinstance(figure.tokens, int) or not 0 < figure.tokens <= tokens.numel():
+        least = 0 if subject.needs == "weights" or isinstance(figure, Vector) else 1
+        if not isinstance(figure.tokens, int) or not least <= figure.tokens <= tokens.numel():
             fail(
                 subject,
                 f"{key!r} was measured on {figure.tokens!r} of {tokens.numel()} tokens",
                 "count the tokens that the figure rests on, as an int",
             )
-    if first != second:
+    if _plain(first) != _plain(second):
         fail(subject, "a second evaluation gives other figures", "use no unseeded random numbers")
     for key, tensor in plain_sae(torch.float32).state_dict().items():
         if not torch.equal(sae.state_dict()[key], tensor):

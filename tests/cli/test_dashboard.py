@@ -7,7 +7,7 @@ import pytest
 from saecore.cli import main
 from saecore.cli.dashboard import numbers
 from saecore.errors import SaecoreError
-from saecore.opening import open_sae, open_text
+from saecore.opening import opened
 from tests.faults.small import tables, write_text
 from tests.looking.small import small_sae
 
@@ -26,39 +26,37 @@ def test_numbers():
 
 
 def test_a_run(tmp_path):
-    """A run is known by its directory or its SAE's, and says its model and text."""
+    """A run says its model and text; settings are laid over both, the hook's included."""
     run = tmp_path / "runs" / "small" / "20260101-000000-abcd"
     small_sae().save_model(run / "sae")
-    text = write_text(tmp_path / "text")
-    record = {"experiment": tables(text, tmp_path)}
+    record = {"experiment": tables(write_text(tmp_path / "text"), tmp_path)}
     (run / "experiment.json").write_text(json.dumps(record))
-    for given in (run, run / "sae"):
-        opened = open_sae(str(given), ["dataset.context_size=64"])
-        assert opened.name == "small/20260101-000000-abcd"
-        found = open_text(opened)
-        assert found.backend.name == "tiny_lm"
-        assert found.contexts.context_size == 64
+    found = opened(run, settings=["dataset.context_size=64", "model.hook=blocks.1.hook_mlp_out"])
+    assert found.name == "small/20260101-000000-abcd"
+    assert found.sae.cfg.hook_name == "blocks.1.hook_mlp_out"
+    text = found.text()
+    assert text.backend.name == "tiny_lm"
+    assert text.contexts.context_size == 64
 
 
 def test_an_sae_without_a_run(tmp_path):
-    """It says its model and hook; the text is named by settings."""
+    """It says its model and hook; the text is named."""
     meta = {"hook_name": HOOK, "model_name": "tiny_lm", "context_size": 16}
     small_sae(**meta).save_model(tmp_path / "sae")
     text = write_text(tmp_path / "text")
-    settings = ["dataset.type=text_files", f'dataset.paths=["{text}"]']
-    opened = open_sae(str(tmp_path / "sae"), settings)
-    assert opened.run is None
-    assert opened.tables().model.hook == HOOK
-    assert open_text(opened).contexts.context_size == 16
+    found = opened(tmp_path / "sae", dataset=str(text))
+    assert found.name == str(tmp_path / "sae")
+    assert found.sae.cfg.hook_name == HOOK
+    assert found.text().contexts.context_size == 16
 
 
 @pytest.mark.parametrize(
     ("given", "settings", "message"),
     [
         ("nowhere", [], "nowhere: no such directory"),
-        ("unfinished", [], "unfinished: the run has no SAE yet; finish it with saecore run"),
-        ("sae", [], "dataset.type: missing; expected the name of a dataset"),
-        ("sae", ["--set", "sae.k=3"], "sae: unknown key (known: dataset, model) [--set]"),
+        ("unfinished", [], "unfinished: the run has not ended, so it has no SAE"),
+        ("sae", [], "dataset: the SAE does not say on what text it was trained; give --dataset"),
+        ("sae", ["--set", "sae.k=3"], "--set sae: expected a key of model or dataset"),
         ("sae", SYNTHETIC, "dataset: synthetic gives activations, not text"),
         ("sae", ["--features", "40"], "expected features from 0 to 39, got 40"),
         ("sae", ["--out", "page.txt"], "expected a file that ends in .html"),

@@ -26,6 +26,12 @@ class LossRecoveredConfig:
 
     batch_size: int = attrs.field(default=8, validator=at_least(1))
     """Contexts per forward; three sets of logits are held at once."""
+    kl: bool = True
+    """Give the KL divergences and their score."""
+    ce: bool = True
+    """Give the cross-entropies and their score."""
+    intervals: bool = True
+    """Give 95 % confidence intervals, by a jackknife over contexts."""
 
     def extra_memory(self, sizes: Sizes) -> int:
         """Two sets of logits, and three more while their divergence is computed."""
@@ -34,10 +40,12 @@ class LossRecoveredConfig:
 
 def build(config: LossRecoveredConfig) -> Evaluator:
     """Make the evaluator."""
-    return lambda sae, backend, tokens: measure(sae, backend, tokens, config.batch_size)
+    return lambda sae, backend, tokens: measure(sae, backend, tokens, config)
 
 
-def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) -> dict[str, Figure]:
+def measure(
+    sae: SAE, backend: ModelBackend, tokens: Tensor, config: LossRecoveredConfig
+) -> dict[str, Figure]:
     """Cross-entropy and KL divergence (nats per token) with the SAE and with zeros in its place.
 
     ce_loss_score = (CE_ablated − CE_sae) / (CE_ablated − CE) and kl_div_score = (KL_ablated −
@@ -47,38 +55,68 @@ def measure(sae: SAE, backend: ModelBackend, tokens: Tensor, batch_size: int) ->
     import torch
 
     from saecore.evaluation import Figure, Reading, batches
+    from saecore.intervals import Jackknife
 
     reading = Reading.of(sae, backend)
     sums = torch.zeros(5, dtype=torch.float64)
+    groups = Jackknife(7, sums.device)
     predictions = positions = 0
-    for part in batches(tokens, batch_size):
+    for part in batches(tokens, config.batch_size):
         used = reading.used(part)
 
         changes = (reading.replacements(sae, backend, part, used), reading.ablations(used))
         clean = backend.run_with(part, {}).float().log_softmax(-1)  # [B, T, vocab]
         targets = part[:, 1:, None].to(clean.device)
-        sums[0] -= clean[:, :-1].gather(-1, targets).double().sum().cpu()
+        each = torch.zeros(len(part), 7, dtype=torch.float64)  # by context
+        each[:, 5:] = torch.tensor([part.shape[1] - 1, part.shape[1]])
+
+        def entropy(logits: Tensor, targets: Tensor = targets) -> tuple[Tensor, Tensor]:
+            chosen = logits[:, :-1].gather(-1, targets).double()
+            return chosen.sum().cpu(), chosen.sum((1, 2)).cpu()
+
+        total, each[:, 0] = entropy(clean)
+        sums[0] -= total
         for i, change in enumerate(changes):
             other = backend.run_with(part, change).float().log_softmax(-1)
-            sums[1 + i] -= other[:, :-1].gather(-1, targets).double().sum().cpu()
-            divergence = torch.nn.functional.kl_div(other, clean, log_target=True, reduction="none")
-            sums[3 + i] += divergence.sum(-1).double().sum().cpu()
+            total, each[:, 1 + i] = entropy(other)
+            sums[1 + i] -= total
+            if config.kl:
+                divergence = torch.nn.functional.kl_div(
+                    other, clean, log_target=True, reduction="none"
+                ).sum(-1)
+                sums[3 + i] += divergence.double().sum().cpu()
+                each[:, 3 + i] = divergence.double().sum(1).cpu()
+        each[:, :3] *= -1
+        groups.add(torch.arange(len(part)) + positions // part.shape[1], each)
         predictions += targets.numel()
         positions += part.numel()
     if not predictions:
         return {}
-    ce, ce_sae, ce_ablated = (sums[:3] / predictions).tolist()
-    kl_sae, kl_ablated = (sums[3:] / positions).tolist()
-    figures = {
-        "ce_loss_score": ((ce_ablated - ce_sae) / ((ce_ablated - ce) or 1e-8), predictions),
-        "ce_loss_with_sae": (ce_sae, predictions),
-        "ce_loss_without_sae": (ce, predictions),
-        "ce_loss_with_ablation": (ce_ablated, predictions),
-        "kl_div_score": ((kl_ablated - kl_sae) / (kl_ablated or 1e-8), positions),
-        "kl_div_with_sae": (kl_sae, positions),
-        "kl_div_with_ablation": (kl_ablated, positions),
+    values = figures_of(torch.cat([sums, sums.new_tensor([predictions, positions])]))
+    intervals = groups.intervals(figures_of) if config.intervals else {}
+    found = {}
+    for name, value in values.items():
+        ce = name.startswith("ce_")
+        if config.ce if ce else config.kl:
+            group = "model_performance_preservation" if ce else "model_behavior_preservation"
+            count = predictions if ce else positions
+            found[name] = Figure(value, count, group, intervals.get(name))
+    return found
+
+
+def figures_of(totals: Tensor) -> dict[str, float]:
+    """Figures of the sums CE, CE with the SAE, CE ablated, KL of both, predictions, tokens."""
+    ce, ce_sae, ce_ablated = (totals[:3] / totals[5]).tolist()
+    kl_sae, kl_ablated = (totals[3:5] / totals[6]).tolist()
+    return {
+        "ce_loss_score": (ce_ablated - ce_sae) / ((ce_ablated - ce) or 1e-8),
+        "ce_loss_with_sae": ce_sae,
+        "ce_loss_without_sae": ce,
+        "ce_loss_with_ablation": ce_ablated,
+        "kl_div_score": (kl_ablated - kl_sae) / (kl_ablated or 1e-8),
+        "kl_div_with_sae": kl_sae,
+        "kl_div_with_ablation": kl_ablated,
     }
-    return {name: Figure(value, count) for name, (value, count) in figures.items()}
 
 
 @hookimpl

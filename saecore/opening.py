@@ -60,16 +60,14 @@ class Opened:
         source = self.layers.source
         chosen = structured(self.layers, current_host(), {})
         model, dataset = chosen.model, chosen.dataset
-        problems = []
-        if model is None:
-            problems.append("model: the SAE does not say what it reads; give --model")
-        elif dataset is None:
-            problems.append("dataset: it is not known; give --dataset")
-        elif dataset.plugin.component.gives:
+        if dataset is not None and dataset.plugin.component.gives:
             name = dataset.plugin.name
-            problems.append(f"dataset: {name} gives activations, not text; give --dataset")
-        if model is None or dataset is None or problems:
-            raise ConfigError(source, problems)
+            raise ConfigError(
+                source, [f"dataset: {name} gives activations, not text; give --dataset"]
+            )
+        if model is None or dataset is None:
+            missing = "model" if model is None else "dataset"
+            raise ConfigError(source, [f"{missing}: the SAE does not say it; give --{missing}"])
         backend = model.plugin.build(pick_device(model.device, source), DTYPES[model.dtype])
         train = read_tokens(dataset, backend, source, 0).train
         contexts = ArrayContexts(train) if isinstance(train, np.ndarray) else train

@@ -89,7 +89,7 @@ def _drawn(plots: Sequence[Plot], kind: str) -> bytes:
             _draw(one, place)
         for place in axes[len(plots) :]:
             place.remove()
-        by_name = {}
+        by_name: dict[str, Any] = {}
         for place in axes[len(plots) - 1 :: -1]:  # the lines of the first plots, where they differ
             handles, labels = place.get_legend_handles_labels()
             by_name.update(zip(labels, handles, strict=True))

@@ -1,12 +1,21 @@
 """`saecore.features` against a pass that keeps everything."""
 
+import attrs
 import numpy as np
 import pytest
 import torch
 
 import saecore
+from saecore import SAE, Shape
+from saecore.config.structure import structure_choice
+from saecore.dashboard.data import payload
 from saecore.errors import DataError
 from saecore.looking.examples import lots
+from saecore.plugins import current_host
+from saecore.randomness import generator
+from saecore.sae_config import Metadata
+from saecore.testing.fakes import D_IN, rows
+from tests.conftest import DATA
 from tests.looking.small import D_SAE, LENGTH, backend, contexts, small_sae
 
 TABLES = [
@@ -142,3 +151,38 @@ def test_errors(arguments, message):
     """What cannot be looked at is said in one line."""
     with pytest.raises(DataError, match=message):
         saecore.features(small_sae(), backend(), **{"tokens": contexts(), **arguments})
+
+
+def test_an_sae_that_reads_contexts():
+    """Contexts go through it whole; tokens that are left out count as context only."""
+    sae = SAE.load_from_disk(DATA / "temporal" / "tied_topk")
+    meta = {"hook_name": "h", "seqpos_slice": [1, None], "exclude_special_tokens": [5]}
+    sae.cfg = attrs.evolve(sae.cfg, metadata=Metadata(meta))
+    model, tokens = backend(), contexts(9)
+    model.embedding = rows("embedding", model.vocab_size, sae.cfg.d_in, dtype=torch.float32)
+    with torch.no_grad():
+        full = sae.encode(model.activations(tokens, ["h"])["h"])
+    full[:, 0] = 0
+    full[tokens == 5] = 0
+    found = saecore.features(sae, model, tokens, batch_size=4)
+    assert np.array_equal(found.fired, (full != 0).sum((0, 1)))
+    largest = full.abs().amax((0, 1))
+    np.testing.assert_allclose(np.abs(found.top.peaks[:, 0]), largest, rtol=1e-4, atol=1e-6)
+
+
+def test_several_hooks():
+    """A crosscoder reads its hooks together."""
+    choice = structure_choice(
+        "architecture", {"architecture": "crosscoder", "activation": {"type": "topk", "k": 3}},
+        current_host(),
+    )  # fmt: skip
+    sae = choice.build(Shape(2 * D_IN, 2 * D_IN, D_SAE, hooks=2))
+    sae.initialize(generator(0, "small"), 1.0)
+    sae.cfg = attrs.evolve(sae.cfg, metadata=Metadata({"hook_names": ["h", "h2"]}))
+    tokens = contexts()
+    x = backend().activations(tokens, ["h"])["h"]
+    with torch.no_grad():
+        full = sae.encode(torch.stack([x, x], 2))
+    found = saecore.features(sae, backend(), tokens)
+    assert np.array_equal(found.fired, (full != 0).sum((0, 1)))
+    assert payload(found, sae, backend())["logits"] is False

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from saecore.language_model.config import LanguageModelSAERunnerConfig
     from saecore.language_model.runner import SAETrainingRunner
     from saecore.language_model.store import ActivationsStore
+    from saecore.looking.features import features
     from saecore.releases.publish import upload_saes_to_huggingface
     from saecore.runner import run
     from saecore.sae import SAE
@@ -44,6 +45,7 @@ _HOME = {
     "Shape": "saecore.sae_config",
     "attribute": "saecore.hooked.attribution",
     "evaluate": "saecore.evaluating",
+    "features": "saecore.looking.features",
     "hookimpl": "saecore.hookspecs",
     "load_experiment": "saecore.config",
     "run": "saecore.runner",
@@ -65,6 +67,7 @@ __all__ = [
     "Shape",
     "attribute",
     "evaluate",
+    "features",
     "hookimpl",
     "load_experiment",
     "run",

@@ -35,6 +35,13 @@ class ModelBackend(Protocol):
         """The longest context the model takes, if it has a limit."""
         ...
 
+    @property
+    def unembed(self) -> Tensor | None:
+        """The matrix `[d, vocab]` that makes logits of the (normalized) residual stream; None
+        for a model without a language-model head.
+        """
+        ...
+
     def d(self, hook: str) -> tuple[int, ...]:
         """Sizes of one activation: `(d,)`, or `(heads, d_head)` at hook_z, hook_q, hook_k, hook_v.
 

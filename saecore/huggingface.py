@@ -48,6 +48,12 @@ class HuggingFaceBackend:
         self._names = self._places.names
         self._sizes: dict[str, tuple[int, ...]] = {}
 
+    @property
+    def unembed(self) -> Tensor | None:
+        """The head's matrix; see `ModelBackend.unembed`."""
+        head = self.model.get_output_embeddings()  # type: ignore[operator]
+        return None if head is None else head.weight.t()
+
     def d(self, hook: str) -> tuple[int, ...]:
         """Sizes of one activation; see `ModelBackend.d`."""
         if hook not in self._sizes:

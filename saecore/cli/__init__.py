@@ -21,6 +21,8 @@ COMMANDS = {
     "cache": "Write the activations that an experiment trains on to disk.",
     "tokenize": "Write the tokens of an experiment's text to disk.",
     "evaluate": "Measure an SAE on held-out text.",
+    "plot": "Plot the curves of runs, the density of latents, sparsity against reconstruction.",
+    "dashboard": "Write a page on which the features of an SAE can be looked at.",
     "runs": "List finished and unfinished runs with their figures.",
     "verify": "Check every file of a run: checkpoints, metrics, the saved SAE.",
     "releases": "Search the published SAEs that can be loaded by name.",

@@ -12,6 +12,7 @@ from saecore.compare.seeds import Row, Value
 from saecore.compare.svg import MARKS, SERIES, Axis, Mark, Series, curves, scatter
 from saecore.compare.table import cells, width
 from saecore.files import write_bytes
+from saecore.pages import page
 
 STYLE = Path(__file__).with_name("report.css")
 SCRIPT = Path(__file__).with_name("report.js")
@@ -59,14 +60,7 @@ def write_report(file: Path, rows: Sequence[Row], title: str) -> None:
             _section("Where they are", _table(["run", "directory"], _places(runs)), ""),
         ]
     )
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE.read_text(encoding='utf-8')}</style></head>"
-        f"<body><main>{body}</main><script>{SCRIPT.read_text(encoding='utf-8')}</script></body>"
-        "</html>\n"
-    )
-    write_bytes(file, page.encode())
+    write_bytes(file, page(title, f"<main>{body}</main>", STYLE, SCRIPT))
 
 
 WHAT = (

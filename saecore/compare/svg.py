@@ -136,13 +136,13 @@ def _plot(
         parts.append(f'<line class="grid" x1="{at:.1f}" y1="{TOP}" x2="{at:.1f}" '
                      f'y2="{HEIGHT - BOTTOM}"/>')  # fmt: skip
         parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" '
-                     f'text-anchor="middle">{_number(tick)}</text>')  # fmt: skip
+                     f'text-anchor="middle">{tick_text(tick)}</text>')  # fmt: skip
     for tick in y.ticks():
         at = py(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{at:.1f}" x2="{WIDTH - RIGHT}" '
                      f'y2="{at:.1f}"/>')  # fmt: skip
         parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" '
-                     f'text-anchor="end">{_number(tick)}</text>')  # fmt: skip
+                     f'text-anchor="end">{tick_text(tick)}</text>')  # fmt: skip
     middle = (HEIGHT - BOTTOM + TOP) / 2
     parts.append(f'<text class="label" x="{(WIDTH + LEFT - RIGHT) / 2}" y="{HEIGHT - 8}" '
                  f'text-anchor="middle">{escape(x.label)}</text>')  # fmt: skip
@@ -170,7 +170,8 @@ def _inside(axis: Axis, value: float) -> float:
     return min(max(value, axis.low), axis.high)
 
 
-def _number(value: float) -> str:
+def tick_text(value: float) -> str:
+    """A number beside an axis."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= 10 * size or (abs(value) >= size and value % (size / 10) == 0):
             return f"{value / size:g}{unit}"

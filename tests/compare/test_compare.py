@@ -137,7 +137,8 @@ def test_the_report_is_one_file(output):
     page.feed(text)
     assert page.open == []
     assert page.refers == []
-    assert "http" not in text
+    assert "http:" not in text
+    assert "https:" not in text
     assert "@import" not in text
     assert "<b>" not in text
     assert "k3&lt;b&gt;" in text

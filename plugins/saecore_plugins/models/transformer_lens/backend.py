@@ -99,6 +99,11 @@ class BridgeBackend:
             raise unknown_hook(self.name, hook, [*self._hooks])
         return self._hooks[hook]
 
+    @property
+    def unembed(self) -> Tensor | None:
+        """The bridge's W_U, processed where the bridge is; see `ModelBackend.unembed`."""
+        return None if getattr(self.model, "unembed", None) is None else self.model.W_U
+
     def d(self, hook: str) -> tuple[int, ...]:
         """Sizes of one activation; see `ModelBackend.d`."""
         if hook not in self._sizes:

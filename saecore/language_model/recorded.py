@@ -49,7 +49,7 @@ def model_table(name: str, meta: Mapping[str, Any], host: Host) -> dict[str, Any
         if all(one.default is not attrs.NOTHING for one in attrs.fields(component.config)):
             return {"type": name}
     if _processed(meta):
-        return {"type": "transformer_lens", "name": name, "processed": True}
+        return {"type": "transformer_lens", "name": hub_name(name), "processed": True}
     return {"type": "huggingface", "name": hub_name(name)}
 
 

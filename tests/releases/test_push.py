@@ -19,7 +19,7 @@ def a_run(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def _login(monkeypatch):
+def _login(hub, monkeypatch):
     """Somebody is logged in."""
     monkeypatch.setenv("HF_TOKEN", TOKEN)
 

@@ -97,11 +97,7 @@ def unembedding(sae: SAE, backend: Any) -> Tensor | None:
     """The matrix `[vocab, d]` that makes logits of what the decoder writes; None where there is
     no such matrix, or the SAE writes something else than the residual stream.
     """
-    model: Any = getattr(backend, "model", None)
-    if not hasattr(model, "get_output_embeddings"):
+    matrix: Tensor | None = getattr(backend, "unembed", None)
+    if matrix is None or matrix.shape[0] != sae.cfg.d_out:
         return None
-    layer = model.get_output_embeddings()
-    weight: Tensor | None = getattr(layer, "weight", None)
-    if weight is None or weight.shape[1] != sae.cfg.d_out:
-        return None
-    return weight.detach().float().cpu()
+    return matrix.detach().float().cpu().t()

@@ -20,11 +20,12 @@ from saecore.errors import ConfigError, DataError, nearest
 from saecore.evaluation import Origin
 from saecore.feed import hook_metadata
 from saecore.language_model.given import backend_of
+from saecore.language_model.recorded import model_table
 from saecore.plugins import Host
 from saecore.reading import pick_device, read_tokens
 from saecore.sae import SAE
 from saecore.sae_config import DTYPES, Metadata
-from saecore.subject import Subject, model_table, text_table
+from saecore.subject import Subject, text_table
 
 TABLES = ("model", "dataset", "evaluation")
 

@@ -33,6 +33,9 @@ FORMATS = (
     "that cannot be read for certain: a setting that we cannot express, a tensor that is missing, "
     "left over, not finite or of another size is an error with its name"
 )
+
+SAID = {"release": FORMATS, "command": "Commands beside the core's, such as `saecore neuronpedia`"}
+"""Kinds that no table of an experiment names."""
 PLAIN = {int: "integer", float: "number", str: "string", bool: "true or false", dict: "table"}
 
 
@@ -125,12 +128,15 @@ def _table(path: str, cls: type[Any]) -> str:
 def _components(kind: str, host: Host) -> str:
     tag = TAGS.get(kind, "type")
     title = kind.replace("_", " ").capitalize()
-    said = f"Named by `{tag}` in its table" if kind != "release" else FORMATS
+    said = SAID.get(kind, f"Named by `{tag}` in its table")
     text = f"# {title}\n\n{said}. `build` is `{KINDS[kind]}`.\n"
     for name in host.names(kind):
         component = host.component(kind, name)
         if kind == "release":  # the rules by which it is read; there are no settings
             text += f"\n## {name}\n\n{_prose(inspect.getmodule(component.config))}\n"
+            continue
+        if kind == "command":
+            text += f"\n## {name}\n\n{_command(component.builder()(), f'saecore {name}')}"
             continue
         text += f"\n## {name}\n\n{component.summary[0].upper()}{component.summary[1:]}.\n\n"
         text += _fields(component.config) if attrs.fields(component.config) else "No settings.\n"
@@ -199,6 +205,13 @@ def _command_line() -> str:
         assert command is not None
         text += f"\n## saecore {name}\n\n```\n{_help(command, f'saecore {name}')}\n```\n"
     return text
+
+
+def _command(command: click.Command, name: str) -> str:
+    """The help of a command and of the commands in it."""
+    text = f"```\n{_help(command, name)}\n```\n"
+    inner = command.commands.items() if isinstance(command, click.Group) else ()
+    return text + "".join(f"\n{_command(one, f'{name} {word}')}" for word, one in inner)
 
 
 def _help(command: click.Command, name: str) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from saecore.language_model.runner import SAETrainingRunner
     from saecore.language_model.store import ActivationsStore
     from saecore.looking.features import features
+    from saecore.releases.publish import upload_saes_to_huggingface
     from saecore.runner import run
     from saecore.sae import SAE
     from saecore.sae_config import Shape
@@ -49,6 +50,7 @@ _HOME = {
     "load_experiment": "saecore.config",
     "run": "saecore.runner",
     "splice": "saecore.hooked.splice",
+    "upload_saes_to_huggingface": "saecore.releases.publish",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "load_experiment",
     "run",
     "splice",
+    "upload_saes_to_huggingface",
 ]
 
 

@@ -9,12 +9,13 @@ from saecore.calibration import check_threshold_form
 from saecore.config.experiment import Experiment
 from saecore.data.source import ActivationSource
 from saecore.end_to_end import ModelLoss
-from saecore.errors import ConfigError
+from saecore.errors import ConfigError, ReleaseError
 from saecore.initialization import Start
 from saecore.l0_control import L0Control
 from saecore.normalize import RUNTIME
 from saecore.optimizer import parameter_groups
 from saecore.randomness import generator
+from saecore.releases.convert import read
 from saecore.sae import SAE
 from saecore.sae_config import DTYPES, Shape
 from saecore.trainer import Trainer, TrainerSettings
@@ -45,7 +46,10 @@ def make_sae(
         tied = table.init.type != "independent"
         sae.initialize(generator(experiment.seed, "init"), norm, tied)
         return sae
-    start = SAE.load_from_disk(table.init_from, device)
+    try:
+        start = read(table.init_from).sae
+    except ReleaseError as error:
+        raise ConfigError(source, [f"sae.init_from: {error}"]) from error
     scaling = table.normalizer.name if table.normalizer.name in RUNTIME else "none"
     problems = []
     if start.architecture != sae.architecture:

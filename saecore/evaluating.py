@@ -147,6 +147,8 @@ def evaluate(
             held = open_held_out(subject.sae, chosen, source, host, given["model"], tokens)
     needs = {name: one.component.needs for name, one in parts.items()}
     running = {name: one.build() for name, one in parts.items() if needs[name] in held.gives}
+    if held.device is not None and subject.sae is not sae:  # what was loaded here goes to the model
+        subject.sae.to(held.device)
     placed = held.placed(subject.sae)
     found = measure(placed, cast(Origin, held.origin), held.tokens, running)
     for name in parts:

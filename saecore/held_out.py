@@ -20,11 +20,12 @@ from saecore.errors import ConfigError, DataError, nearest
 from saecore.evaluation import Origin
 from saecore.feed import hook_metadata
 from saecore.language_model.given import backend_of
+from saecore.language_model.recorded import model_table
 from saecore.plugins import Host
 from saecore.reading import pick_device, read_tokens
 from saecore.sae import SAE
 from saecore.sae_config import DTYPES, Metadata
-from saecore.subject import Subject, model_table, text_table
+from saecore.subject import Subject, text_table
 
 TABLES = ("model", "dataset", "evaluation")
 
@@ -164,6 +165,8 @@ class HeldOut:
     """Where the SAE is to read, where a setting has changed that."""
     record: Mapping[str, Any] = attrs.field(factory=dict)
     """What was read."""
+    device: torch.device | None = None
+    """Where the model is."""
 
     def placed(self, sae: SAE) -> SAE:
         """The SAE with the metadata that say where it is read, on the model's device."""
@@ -269,7 +272,8 @@ def _with_model(
         "context_size": tokens.shape[1],
         **record,
     }
-    return HeldOut(backend, tokens, frozenset({"model", "activations", "weights"}), metadata, about)
+    gives = frozenset({"model", "activations", "weights"})
+    return HeldOut(backend, tokens, gives, metadata, about, pick_device(model.device, source))
 
 
 def _size(backend: ModelBackend, hook: str, head: int | None) -> int:

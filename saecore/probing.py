@@ -133,6 +133,8 @@ def pooled(
     """
     from saecore.data.tokens import special_tokens
 
+    if backend.tokenizer is None:
+        raise NotApplicable("the model has no tokenizer, so it cannot read the texts")
     reading, device = Reading.of(sae, backend), sae.W_dec.device
     special = special_tokens(backend.tokenizer)
     begin = [special["bos"]] if "bos" in special else []

@@ -18,6 +18,12 @@ from saecore.sae import SAE
 FORMAT = "6.54.12"
 """Version of SAELens whose file format this is; its loader wants to be told."""
 
+READABLE = (
+    "standard", "gated", "topk", "abstopk", "jumprelu", "matching_pursuit", "temporal",
+    "transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder",
+)  # fmt: skip
+"""Architectures of the format that SAELens 6 has a class for; it refuses others by name."""
+
 IMPLIED = ("jumprelu_transcoder", "jumprelu_skip_transcoder")
 """Architectures of the format whose name says the activation; nothing else is stored of it."""
 

@@ -9,8 +9,7 @@ from typing import Any
 import attrs
 
 from saecore.errors import CheckpointError
-from saecore.language_model.names import hub_name
-from saecore.language_model.store import contexts_of
+from saecore.language_model.recorded import contexts_of, model_table
 from saecore.language_model.translate import dataset_table
 from saecore.plugins import Host
 from saecore.resume import RECORD, read_record
@@ -97,17 +96,6 @@ def hook_keys(meta: Mapping[str, Any]) -> Tables:
         **several,
     }
     return {key: value for key, value in keys.items() if value is not None}
-
-
-def model_table(name: str, meta: Mapping[str, Any], host: Host) -> Tables:
-    """A model by name or path: one of saecore's that needs no settings, else Hugging Face's."""
-    if name in host.names("model"):
-        component = host.component("model", name)
-        if all(one.default is not attrs.NOTHING for one in attrs.fields(component.config)):
-            return {"type": name}
-    if meta.get("activation_convention") == "processed":
-        return {"type": "transformer_lens", "name": name, "processed": True}
-    return {"type": "huggingface", "name": hub_name(name)}
 
 
 def text_table(path: str, host: Host) -> Tables:

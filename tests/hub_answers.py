@@ -243,10 +243,13 @@ class Handler(BaseHTTPRequestHandler):
         """A commit of lines of JSON."""
         found = None if self._refused() else self._files(name, revision)
         if found is None:
-            return
+            return None
         files = {}
         for line in map(json.loads, self.body.splitlines()):
             value = line["value"]
+            parent = value.get("parentCommit") if line["key"] == "header" else None
+            if parent not in (None, found[0]):
+                return self._answer({"error": "A commit has happened since"}, 412)
             if line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
@@ -256,7 +259,7 @@ class Handler(BaseHTTPRequestHandler):
             elif line["key"] == "deletedFolder":
                 files |= {one: None for one in found[1] if one.startswith(value["path"])}
         commit = self.hub.put(name, files, revision)
-        self._answer({"success": True, "commitOid": commit, "pullRequestUrl": None,
+        return self._answer({"success": True, "commitOid": commit, "pullRequestUrl": None,
                       "commitUrl": f"{self.hub.url}/{name}/commit/{commit}"})  # fmt: skip
 
     def valid(self):

@@ -22,6 +22,15 @@ def test_dense_and_back():
     assert len(again.values) == 3
 
 
+def test_some_rows():
+    """Rows that are kept, with their entries, in their order; an empty one stays a row."""
+    codes, dense = codes_and_dense()
+    for kept in ([True, True, False], [False, True, True], [False, False, False]):
+        part = codes.take(torch.tensor(kept))
+        assert torch.equal(part.dense(), dense[torch.tensor(kept)])
+        assert part.n_rows == sum(kept)
+
+
 def test_some_latents():
     """The dense form of some latents, in the order asked for, repeated ones included."""
     codes, dense = codes_and_dense()

@@ -27,6 +27,8 @@ COMMANDS = {
     "verify": "Check every file of a run: checkpoints, metrics, the saved SAE.",
     "releases": "Search the published SAEs that can be loaded by name.",
     "pull": "Download a published SAE, check it, say what it is.",
+    "push": "Publish an SAE, a run or a cache on the Hugging Face hub.",
+    "verify-release": "Measure a published SAE's L0 and explained variance and compare.",
     "convert": "Write an SAE in the format of another library.",
     "plugins": "List the installed plugins, or describe one.",
     "init": "Write the example experiments into a directory.",

@@ -169,7 +169,8 @@ def _report(result: RunResult) -> None:
         tokens = next(iter(figures.values()))["tokens"]
         click.echo(f"  {name} ({tokens:,} tokens)")
         for key, figure in figures.items():
-            click.echo(f"    {key:<30} {figure['value']:.4f}")
+            value = "not finite" if figure["value"] is None else f"{figure['value']:.4f}"
+            click.echo(f"    {key:<30} {value}")
     directory = result.directory
     click.echo(
         f"\nthe SAE: {directory / 'sae'}\n"

@@ -166,7 +166,7 @@ class SAETable:
     init: InitTable = attrs.field(factory=InitTable)
     """Initialisation."""
     init_from: str | None = None
-    """Directory of a saved SAE whose weights to start from."""
+    """SAE whose weights to start from: its directory, or RELEASE:SAE_ID of catalogue or hub."""
     metadata: dict[str, Any] = attrs.field(factory=dict)
     """Anything to be kept in the saved SAE's metadata."""
 

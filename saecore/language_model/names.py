@@ -9,6 +9,8 @@ _SHORT = (
     (re.compile(r"gpt2-small"), "gpt2"),
     (re.compile(r"pythia-[\w.-]+"), r"EleutherAI/\g<0>"),
     (re.compile(r"gemma-[\w.-]+"), r"google/\g<0>"),
+    (re.compile(r"qwen3-([\d.]+)b"), r"Qwen/Qwen3-\g<1>B"),
+    (re.compile(r"mistral-7b"), "mistralai/Mistral-7B-v0.1"),
 )
 """TransformerLens' short names of models and what the hub calls them."""
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from saecore.backend import ModelBackend
-from saecore.config.experiment import DatasetTable
-from saecore.config.structure import Problems, structure
 from saecore.data.buffer import Window, WindowSettings
-from saecore.errors import ConfigError, DataError, ModelError
+from saecore.errors import ConfigError, DataError
 from saecore.language_model.given import backend_of, path_of
-from saecore.language_model.translate import dataset_table
+from saecore.language_model.recorded import check_model, text_of
 from saecore.plugins import current_host
 from saecore.reading import excluded_tokens, pick_device, read_tokens
 from saecore.sae import SAE
@@ -91,10 +88,10 @@ class ActivationsStore:
         if problems:
             raise ConfigError(SOURCE, problems)
         backend = backend_of(model, host)
-        table = _table({**dataset_table(str(path), True, host), **contexts_of(metadata)})
+        table = text_of(sae, str(path), SOURCE)
+        check_model(backend, sae, table, SOURCE)
         hooks = tuple(metadata.get("hook_names") or [metadata["hook_name"]])
         head = metadata.get("hook_head_index")
-        _check(backend, sae, hooks, head, table)
         fill = n_batches_in_buffer // 2 * store_batch_size_prompts * table.context_size
         window = Window(
             backend,
@@ -165,54 +162,3 @@ class ActivationsStore:
                     return
                 raise
             yield batch
-
-
-def contexts_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """How the SAE's text became contexts, as keys of [dataset]; what is not said is left out."""
-    positions = metadata.get("seqpos_slice")
-    separator = metadata.get("sequence_separator_token", "bos")
-    keys = {
-        "context_size": metadata.get("context_size"),
-        "prepend_bos": metadata.get("prepend_bos"),
-        "separator": "none" if separator is None else separator,
-        "concat": not metadata.get("disable_concat_sequences", False),
-        "exclude_special_tokens": metadata.get("exclude_special_tokens"),
-        "positions": positions if positions and len(positions) == 2 else None,
-    }
-    return {key: value for key, value in keys.items() if value is not None}
-
-
-def _table(tables: dict[str, Any]) -> DatasetTable:
-    try:
-        table: DatasetTable = structure(tables, DatasetTable, current_host())
-    except Problems as error:
-        raise ConfigError(SOURCE, [f"dataset.{key}: {one}" for key, one in error.items]) from None
-    return table
-
-
-def _check(
-    backend: ModelBackend, sae: SAE, hooks: tuple[str, ...], head: int | None, table: DatasetTable
-) -> None:
-    """Refuse a model that is not the SAE's.
-
-    Raises:
-        ConfigError: its activations have another size, or its contexts are shorter.
-        ModelError: it has no such hook.
-    """
-    sizes = [backend.d(hook) for hook in hooks]
-    if head is not None and any(len(one) < 2 or head >= one[0] for one in sizes):
-        raise ModelError(f"{SOURCE}: {backend.name} has no head {head} at {hooks[0]}")
-    d_in = sum(one[-1] if head is not None else int(np.prod(one)) for one in sizes)
-    problems = []
-    if d_in != sae.cfg.d_in:
-        problems.append(
-            f"sae: it reads activations of size {sae.cfg.d_in}, {', '.join(hooks)} of "
-            f"{backend.name} has {d_in}"
-        )
-    if backend.max_context is not None and table.context_size > backend.max_context:
-        problems.append(
-            f"sae: it was trained on contexts of {table.context_size} tokens, {backend.name} takes "
-            f"at most {backend.max_context}"
-        )
-    if problems:
-        raise ConfigError(SOURCE, problems)

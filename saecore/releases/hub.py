@@ -87,16 +87,7 @@ class Hub(Repository):
 
     def _asked(self, call: Callable[[Any], T]) -> T:
         """Ask the hub, again where it is busy."""
-        from huggingface_hub import HfApi
-
-        for wait in WAITS:
-            try:
-                return call(HfApi())
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-            time.sleep(wait)
-        return call(HfApi())
+        return asked(call)
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name; only its folder is listed."""
@@ -212,6 +203,25 @@ class Hub(Repository):
                 f"{self.name}/{name}: what was downloaded is not what the hub lists (hash "
                 f"{got[:12]}…, expected {expected[:12]}…); it was removed, try again"
             )
+
+
+def asked(call: Callable[[Any], T], token: str | None = None) -> T:
+    """What the hub answers to a call of its client, asked again where it is busy.
+
+    Args:
+        call: takes the client.
+        token: who asks; default: whoever is logged in.
+    """
+    from huggingface_hub import HfApi
+
+    for wait in WAITS:
+        try:
+            return call(HfApi(token=token))
+        except Exception as error:
+            if not is_transient(error):
+                raise
+        time.sleep(wait)
+    return call(HfApi(token=token))
 
 
 def digest(path: Path, like: str) -> str:

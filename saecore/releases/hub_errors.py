@@ -8,6 +8,9 @@ from saecore.releases import catalogue
 BUSY = (429, 500, 502, 503, 504)
 """Answers after which it is worth asking again."""
 
+REFUSED_TOKEN = "Invalid credentials in Authorization header"
+"""What the hub says of a token that it does not know."""
+
 
 def explained(error: Exception, what: str, revision: str | None) -> ReleaseError:
     """The error to raise instead; nothing of the request is in it, so no token is.
@@ -32,7 +35,7 @@ def explained(error: Exception, what: str, revision: str | None) -> ReleaseError
         return ReleaseError(
             f"{name}: no revision {revision!r}; expected a branch, a tag or a commit ({page})"
         )
-    if _message(error) == "Invalid credentials in Authorization header":
+    if _message(error) == REFUSED_TOKEN:
         return ReleaseError(
             f"{what}: the hub does not accept the token of this machine; log in again with "
             "`hf auth login`, or correct HF_TOKEN"
@@ -63,6 +66,42 @@ def explained(error: Exception, what: str, revision: str | None) -> ReleaseError
         again = "try again later" if status in BUSY else f"see {page}"
         return ReleaseError(f"{what}: the hub answers {status}; {again}")
     return ReleaseError(f"{what}: cannot be read from the hub: {type(error).__name__}")
+
+
+def not_written(error: Exception, name: str, revision: str | None) -> ReleaseError:
+    """The error to raise instead where something is published; no token is in it either.
+
+    Args:
+        error: what the client raised.
+        name: `username/repo-name`.
+        revision: the branch that is written to.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub import errors as hub
+
+    status, owner = _status(error) or _status(error.__cause__), name.partition("/")[0]
+    if isinstance(error, hub.OfflineModeIsEnabled):
+        return ReleaseError(f"{name}: HF_HUB_OFFLINE is set, so nothing is published; unset it")
+    if _message(error) == REFUSED_TOKEN:
+        return ReleaseError(
+            f"{name}: the hub does not accept this token; make a new one that may write at "
+            f"{constants.ENDPOINT}/settings/tokens, and log in with `hf auth login`"
+        )
+    if status == 401:
+        return ReleaseError(
+            f"{name}: only known users publish; log in with `hf auth login` (or set HF_TOKEN) with "
+            "a token that may write"
+        )
+    if status == 403 and not isinstance(error, hub.GatedRepoError):
+        return ReleaseError(
+            f"{name}: this token may not write there; use one with write permission for {owner} "
+            f"({constants.ENDPOINT}/settings/tokens)"
+        )
+    if status in (409, 412):
+        return ReleaseError(
+            f"{name}: somebody else has written to it meanwhile; nothing was published, try again"
+        )
+    return explained(error, name, revision)
 
 
 def is_transient(error: Exception) -> bool:

@@ -124,8 +124,14 @@ class Directory(Repository):
         return inside(name) and (self._root / name).is_file()
 
     def _list(self) -> list[str]:
-        return [one.relative_to(self._root).as_posix()
-                for one in self._root.rglob("*") if one.is_file()]  # fmt: skip
+        try:
+            return [one.relative_to(self._root).as_posix()
+                    for one in self._root.rglob("*") if one.is_file()]  # fmt: skip
+        except OSError as error:
+            raise ReleaseError(
+                f"{self.name}: its files cannot be listed: {error.strerror}; give the directory of "
+                "an SAE"
+            ) from error
 
     def _fetch(self, name: str) -> Path:
         path = self._root / name

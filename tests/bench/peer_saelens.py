@@ -1,7 +1,7 @@
 """The half of the comparisons that runs in SAELens' environment; imports nothing of saecore.
 
-`peer_saelens.py train JOB.json` and `peer_saelens.py roundtrip JOB.json`; each job names its
-files, and the answer is written to the job's `answer`.
+`peer_saelens.py train|roundtrip|published JOB.json`; each job names its files, and the answer is
+written to the job's `answer`.
 """
 
 from __future__ import annotations
@@ -81,10 +81,49 @@ def roundtrip(job: dict) -> dict:
     }
 
 
+def published(job: dict) -> dict:
+    """Load what saecore has published, from a directory and from the hub of HF_ENDPOINT.
+
+    Args:
+        job: `repository` on the hub, the same as a `directory`, `saes` (their names), `input`
+            (safetensors with one x for each name).
+    """
+    inputs, answers = load_file(job["input"]), {}
+    loaders = {
+        "directory": lambda name: (sae_lens.SAE.load_from_disk(f"{job['directory']}/{name}"), None),
+        "hub": lambda name: sae_lens.SAE.from_pretrained_with_cfg_and_sparsity(
+            job["repository"], name
+        )[::2],
+    }
+    for name in job["saes"]:
+        for way, load in loaders.items():
+            answer = {}
+            try:
+                sae, sparsity = load(name)
+                x = inputs[name]
+                heads = sae.cfg.reshape_activations == "hook_z"
+                rows = x.unflatten(-1, (2, -1)) if heads else x
+                with torch.no_grad():
+                    found = {"features": sae.encode(rows), "forward": sae(rows)}
+                file = f"{job['output']}-{len(answers)}.safetensors"
+                save_file({key: one.contiguous() for key, one in found.items()}, file)
+                answer = {
+                    "class": type(sae).__name__,
+                    "file": file,
+                    "hook_name": sae.cfg.metadata.hook_name,
+                    "sparsity": sparsity is not None,
+                }
+            except Exception as error:
+                answer["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
+            answers[f"{way}/{name}"] = answer
+    return {"saes": answers}
+
+
 def main() -> None:
     """Do one job."""
     job = json.loads(Path(sys.argv[2]).read_text())
-    answer = {"train": train, "roundtrip": roundtrip}[sys.argv[1]](job)
+    jobs = {"train": train, "roundtrip": roundtrip, "published": published}
+    answer = jobs[sys.argv[1]](job)
     answer |= {"sae_lens": sae_lens.__version__, "torch": torch.__version__}
     answer["threads"] = torch.get_num_threads()
     Path(job["answer"]).write_text(json.dumps(answer))

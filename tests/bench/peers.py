@@ -23,7 +23,7 @@ def run_peer(peers: Path, command: str, job: dict[str, Any], directory: Path) ->
 
     Args:
         peers: the directory that peers.sh filled.
-        command: "train" or "roundtrip".
+        command: "train", "roundtrip" or "published".
         job: what it is to do.
         directory: where the job and the answer may be written.
     """

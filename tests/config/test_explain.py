@@ -83,7 +83,8 @@ def test_tables_hold_only_what_toml_can_say(load):
     assert tables["training"]["optimizer"]["betas"] == [0.9, 0.999]
     assert tables["sae"]["architecture"] == "topk"
     assert tables["sae"]["k"] == 4
-    assert tables["evaluator"] == [{"type": "reconstruction", "batch_size": 4}]
+    (evaluator,) = tables["evaluator"]
+    assert evaluator.items() >= {"type": "reconstruction", "batch_size": 4}.items()
     assert "plugin" not in {key for one in tables.values() if isinstance(one, dict) for key in one}
 
 

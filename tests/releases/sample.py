@@ -22,3 +22,28 @@ def saved(directory, architecture="standard", metadata=None, **cfg):
     sae.cfg = attrs.evolve(sae.cfg, metadata=Metadata({**known, **(metadata or {})}), **cfg)
     sae.save_model(directory, sparsity=torch.full((20,), -2.0))
     return sae
+
+
+def finished_run(directory):
+    """Write the directory of a run that ended, with paths and a password of somebody's machine."""
+    import json
+
+    local = {"l0": 3.0, "dataset_path": "/home/somebody/texts", "training_tokens": 1_000_000}
+    saved(directory / "sae", "topk", local)
+    figures = {
+        "loss_recovered": {"ce_loss_score": {"value": 0.9871, "tokens": 512}},
+        "reconstruction": {
+            "l0": {"value": 2.75, "tokens": 512},
+            "explained_variance": {"value": 0.8125, "tokens": 512},
+        },
+    }
+    (directory / "evaluation.json").write_text(json.dumps({"training": {}, "figures": figures}))
+    tables = {
+        "name": "x",
+        "output": "/home/somebody/runs",
+        "sae": {"k": 3},
+        "logger": [{"type": "mlflow", "tracking_uri": "https://me:pass@server"}],
+        "dataset": {"type": "text_files", "paths": ["/home/somebody/texts"]},
+    }
+    (directory / "experiment.json").write_text(json.dumps({"experiment": tables}))
+    return directory

@@ -48,12 +48,6 @@ PROVENANCE = (
 )  # fmt: skip
 """Settings before version 6 that are metadata since."""
 
-ARCHITECTURES = (
-    "standard", "gated", "topk", "abstopk", "jumprelu", "matching_pursuit", "temporal",
-    "transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder",
-)  # fmt: skip
-"""What SAELens 6 can load."""
-
 NORMALIZATIONS = {True: "expected_average_only_in", False: "none", None: "none"}
 """What normalize_activations may be in old files, beside names."""
 
@@ -108,11 +102,11 @@ class SAELens(Folders):
             ReleaseError: SAELens 6 computes something else, or nothing, from such files.
         """
         from saecore.releases.writing import Expressible, published
-        from saecore.saved import write_sae
+        from saecore.saved import READABLE, write_sae
 
         sae = published(sae)
         can = Expressible("saelens", sae)
-        can.architecture(*ARCHITECTURES)
+        can.architecture(*READABLE)
         normalization = sae.cfg.normalize_activations
         if sae.separate_target and normalization != "none":
             raise can.refused("normalize_activations", normalization, "none for transcoders")

@@ -27,11 +27,12 @@ class TinyLMConfig:
 
 def build(config: TinyLMConfig, device: torch.device, dtype: torch.dtype) -> HuggingFaceBackend:
     """Load the embedded model."""
-    from saecore_plugins.models import huggingface
+    from saecore.huggingface import HuggingFaceBackend
+    from saecore_plugins.models.loading import load
 
-    backend = huggingface.build(huggingface.HuggingFaceConfig(name=str(DIRECTORY)), device, dtype)
-    backend.name = backend.identity["name"] = "tiny_lm"
-    return backend
+    found = load(str(DIRECTORY), None, device, dtype)
+    identity = {**found.identity, "name": "tiny_lm"}
+    return HuggingFaceBackend(found.model, found.tokenizer, "tiny_lm", identity)
 
 
 @hookimpl

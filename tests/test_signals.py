@@ -88,7 +88,7 @@ def test_a_signal_inside_an_evaluation(text, tmp_path, reference, monkeypatch):
     from saecore import session
 
     with monkeypatch.context() as patch:
-        signalled(patch, session, "evaluate", [signal.SIGTERM])
+        signalled(patch, session, "measure", [signal.SIGTERM])
         with pytest.raises(Interrupted) as stop:
             run(structure_experiment(base))
         assert stop.value.step == 5

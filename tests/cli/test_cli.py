@@ -358,9 +358,8 @@ def test_check_warns_when_it_is_close(experiment, monkeypatch):
     monkeypatch.setattr(sizes, "memory_limit", lambda device: sizes.held(device) * 27 // 20)
     result = CliRunner().invoke(cli, ["check", str(experiment)])
     assert result.exit_code == 0, result.output
-    assert re.match(
-        r"warning: the run takes \d+ MiB of the \d+ MiB of memory on cpu", result.stderr
-    )
+    size = r"[\d.]+ [MG]iB"
+    assert re.match(rf"warning: the run takes {size} of the {size} of memory on cpu", result.stderr)
 
 
 def test_check_writes_nothing(experiment, tmp_path, cache):

@@ -12,7 +12,7 @@ from torch import Tensor
 from saecore.config.structure import Problems, structure
 from saecore.errors import ConfigError, PluginError, ReleaseError, nearest
 from saecore.normalize import RUNTIME
-from saecore.plugins import current_host
+from saecore.plugins import Host, current_host
 from saecore.sae import SAE
 from saecore.sae_config import DTYPES, Metadata, SAEConfig, Shape
 
@@ -47,18 +47,7 @@ def build_sae(
     """
     _check_keys(cfg, source)
     host = current_host()
-    name, variant = cfg["architecture"], ""
-    if name not in host.names("architecture"):
-        # The activation may be part of the name: jumprelu_transcoder.
-        prefix, _, rest = name.partition("_")
-        if rest in host.names("architecture"):
-            if prefix in host.names("activation"):
-                name = rest
-                cfg.setdefault("activation", prefix)
-            else:
-                built = host.component("architecture", rest).builder()
-                if prefix in getattr(built, "file_variants", {}):
-                    name, variant = rest, prefix
+    name, variant = _named(cfg, host)
     try:
         component = host.component("architecture", name)
     except PluginError as error:
@@ -107,6 +96,23 @@ def build_sae(
     _check(sae.cfg, source, (*RUNTIME, *cls.own_normalizations))
     _load(sae, tensors, file, device)
     return sae.eval()
+
+
+def _named(cfg: dict[str, Any], host: Host) -> tuple[str, str]:
+    """The architecture and its variant; an activation in the name (jumprelu_transcoder) goes to
+    `cfg`.
+    """
+    name: str = cfg["architecture"]
+    if name in host.names("architecture"):
+        return name, ""
+    prefix, _, rest = name.partition("_")
+    if rest in host.names("architecture"):
+        if prefix in host.names("activation"):
+            cfg.setdefault("activation", prefix)
+            return rest, ""
+        if prefix in getattr(host.component("architecture", rest).builder(), "file_variants", {}):
+            return rest, prefix
+    return name, ""
 
 
 def _check_keys(cfg: dict[str, Any], source: str) -> None:

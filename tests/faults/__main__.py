@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
 
-from tests.faults import kills, mutants, saves, trackers, values
+from tests.faults import kills, mutants, saves, soak, trackers, values
 from tests.faults.report import Row, table
 from tests.faults.small import write_text
 
@@ -36,6 +36,7 @@ FAULTS = {
     "numbers": (1, 1, values.bad_numbers),
     "tracker": (1, 1, trackers.failing),
     "database": (0, 20, trackers.one_new_database),
+    "soak": (0, 30, soak.soak),
 }
 """name: how often in the short form, how often in the long one, the function."""
 

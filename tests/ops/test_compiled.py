@@ -88,6 +88,44 @@ def test_screened_batch_topk_is_proved():
         assert_same(mine, theirs)
 
 
+@pytest.mark.parametrize("per_latent", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_screened_threshold_is_proved(monkeypatch, whole, per_latent):
+    """The entries above a threshold and not those at it, without a dense product."""
+    n, d, m, _ = SHAPES["screened"]
+    x, encoder, b_enc = tensors(n, d, m, whole=whole)
+    limit = torch.arange(m) % 5 + 40.0 if per_latent else 42.0
+    with ops.forced("plain"):
+        theirs = ops.select_above(x, encoder.t(), b_enc, limit, centre=x[0])
+    at = (x - x[0]) @ encoder.t() + b_enc == limit
+    assert not whole or at.sum() > 100
+    if screen.exact():
+        monkeypatch.setattr(plain, "select_above", None)
+    with ops.forced("compiled"):
+        mine = ops.select_above(x, encoder.t(), b_enc, limit, centre=x[0])
+    assert 0 < len(mine.values) < n * m * screen.MOST_ABOVE
+    assert_same(mine, theirs)
+
+
+@pytest.mark.parametrize("limit", [0.0, 5.0, -torch.inf, torch.inf, torch.nan])
+def test_any_threshold(limit):
+    """Where many are above it, or all, or none, or it is no number, plain serves."""
+    n, d, m, _ = SHAPES["screened"]
+    x, encoder, b_enc = tensors(n, d, m)
+    assert_same(*both("select_above", x, encoder.t(), b_enc, limit))
+    assert_same(*both("select_above", x, encoder.t(), b_enc, torch.full((m,), limit)))
+
+
+def test_one_row_with_more_above_a_threshold_than_there_is_room():
+    """Rows that are like no row that was counted are exact all the same."""
+    n, d, m, _ = SHAPES["screened"]
+    x, encoder, b_enc = tensors(n, d, m)
+    x[1] *= 100
+    mine, theirs = both("select_above", x, encoder.t(), b_enc, 30.0)
+    assert_same(mine, theirs)
+    assert (mine.rows == 1).sum() > m // 3
+
+
 def test_rows_without_proof_are_done_densely(monkeypatch):
     """One coordinate far above the others leaves integers nothing for the rest; still exact."""
     n, d, m, k = SHAPES["screened"]
@@ -127,6 +165,7 @@ def test_bad_numbers_are_chosen_as_plain_chooses_them(shape, where, bad):
     {"input": x[3], "encoder": encoder[7], "bias": b_enc}[where][2] = bad
     mine, theirs = both("select_topk", x, encoder.t(), b_enc, k)
     assert_same(mine, theirs)
+    assert_same(*both("select_above", x, encoder.t(), b_enc, 30.0))
     group = both("select_group_max", x, encoder.t(), b_enc, 8)
     torch.testing.assert_close(
         group[0].values, group[1].values, equal_nan=True, rtol=1e-4, atol=1e-4
@@ -160,6 +199,7 @@ def test_no_rows():
             ops.select_topk(x, encoder.t(), b_enc, 8),
             ops.select_batch_topk(x, encoder.t(), b_enc, 0),
             ops.select_group_max(x, encoder.t(), b_enc, 8),
+            ops.select_above(x, encoder.t(), b_enc, 0.0),
         ):
             out = ops.decode(codes, encoder, None)
             assert out.shape == (0, 12)
@@ -188,7 +228,9 @@ def dense_loss(x, encoder, b_enc, W_dec, b_dec, mask):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("backend", ["plain", "compiled"])
-@pytest.mark.parametrize("operation", ["select_topk", "select_batch_topk", "select_group_max"])
+@pytest.mark.parametrize(
+    "operation", ["select_topk", "select_batch_topk", "select_group_max", "select_above"]
+)
 def test_gradients(operation, backend, dtype):
     """Every gradient is within 5e-6 (norm) of dense autograd in float64."""
     n, d, m, k = SHAPES["screened"]
@@ -197,7 +239,7 @@ def test_gradients(operation, backend, dtype):
     W_dec, b_dec = torch.randn(m, d, generator=g), torch.randn(d, generator=g)
     leaves = [one.to(dtype).requires_grad_() for one in (x, encoder, b_enc, W_dec, b_dec)]
     x, encoder, b_enc, W_dec, b_dec = leaves
-    number = k * n if operation == "select_batch_topk" else 8
+    number = {"select_batch_topk": k * n, "select_above": 40.0}.get(operation, 8)
     with ops.forced(backend):
         codes = getattr(ops, operation)(x, encoder.t(), b_enc, number, centre=b_dec)
         out = ops.decode(codes.with_values(codes.values.relu()), W_dec, b_dec)

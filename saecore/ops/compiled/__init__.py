@@ -124,6 +124,21 @@ def select_batch_topk(
     return values[kept], plain.pattern_of(cells[kept], len(x), len(encoder))
 
 
+def select_above(
+    x: Tensor, encoder: Tensor, b_enc: Tensor, threshold: float | Tensor, centre: Tensor | None
+) -> tuple[Tensor, Pattern]:
+    """Values and pattern of every entry above the threshold."""
+    found = None
+    if screen.pays(x, encoder, 0):
+        limits = torch.as_tensor(threshold, dtype=x.dtype).expand(len(encoder)).contiguous()
+        centred = (x if centre is None else x - centre).contiguous()
+        found = screen.above(centred, encoder.contiguous(), b_enc.contiguous(), limits)
+    if found is None:
+        return plain.select_above(x, encoder, b_enc, threshold, centre)
+    values, cells = found
+    return values, plain.pattern_of(cells, len(x), len(encoder))
+
+
 def select_group_max(
     x: Tensor, encoder: Tensor, b_enc: Tensor, groups: int, centre: Tensor | None
 ) -> tuple[Tensor, Pattern]:

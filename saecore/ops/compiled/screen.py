@@ -18,6 +18,12 @@ from saecore.ops.compiled.threads import spread
 MOST_OPEN = 0.25
 """Share of rows without a proof above which the rest of a batch is not screened."""
 
+MOST_ABOVE = 1 / 50
+"""Share of entries above a threshold above which a dense product is as fast."""
+
+SAMPLE = 32
+"""Rows in which what is above a threshold is counted."""
+
 LARGE = 16
 """The most coordinates that are left out of the integers."""
 
@@ -77,14 +83,22 @@ class Chunk:
         return torch.from_numpy(ranks + offset[row % len(offset), latent])
 
 
-def chunks(rows: Tensor, encoder: Tensor, b_enc: Tensor, scale: Tensor) -> Iterator[Chunk]:
-    """Row chunks and their products, in reused buffers; nothing where a weight is not finite."""
+def chunks(
+    rows: Tensor, encoder: Tensor, b_enc: Tensor, scale: Tensor, threshold: Tensor | None = None
+) -> Iterator[Chunk]:
+    """Row chunks and their products, in reused buffers; nothing where a weight is not finite.
+
+    What is ranked is `(pre - threshold) * scale`.
+    """
     kept, large = _coordinates(rows)
     integers, table = _quantized(rows, kept)
     weights, factors = _quantized(encoder, kept)
     factors[3] += b_enc.abs()  # rounding loses some of it, too
     factors *= scale
     bias = b_enc * scale
+    if threshold is not None:
+        factors[3] += threshold.abs() * scale
+        bias -= threshold * scale
     if not np.isfinite((factors.sum() + bias.sum()).numpy()):
         return
     extra = encoder[:, large] * scale[:, None]
@@ -159,23 +173,68 @@ def batch_topk(
     Cells are `row * d_sae + latent`, ascending. None where that cannot be proved. Arguments as
     for `topk`.
     """
-    d_sae = len(encoder)
+    d_sae, bound = len(encoder), None
     room = max(d_sae // 16, min(d_sae, 8 * n // len(rows)))
-    bound: float | None = None
-    values, cells = [rows.new_empty(0)], [torch.empty(0, dtype=torch.int64)]
+    found = []
     for chunk in chunks(rows, encoder, b_enc, scale):
         if bound is None:
             bound = float(plain.sampled_limit(chunk.sample(), n / (len(rows) * d_sae)).numpy())
-        size = len(chunk)
-        kept, latents = rows.new_empty(size, room), torch.empty(size, room, dtype=torch.int64)
-        found = torch.empty(size, dtype=torch.int64)
-        written = [one.numpy() for one in (kept, latents, found)]
-        spread(screening.above_screened, size, *chunk.arguments, bound, *written)
-        if (found < 0).numpy().any():
+        part = _reaching(chunk, torch.zeros(d_sae), bound, room)
+        if part is None:
             return None
-        filled = torch.arange(room) < found[:, None]
-        first = torch.arange(chunk.rows.start, chunk.rows.stop)[:, None] * d_sae
-        values.append(kept[filled])
-        cells.append((latents + first)[filled])
-    value, cell = torch.cat(values), torch.cat(cells)
-    return None if len(cell) < n else (value * scale[cell % d_sae], value, cell)
+        found.append(part)
+    values, cells = _joined(found)
+    return None if len(cells) < n else (values * scale[cells % d_sae], values, cells)
+
+
+def above(
+    rows: Tensor, encoder: Tensor, b_enc: Tensor, threshold: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """All entries above their latent's threshold `[d_sae]`: values and ascending cells.
+
+    None where that cannot be proved, or where so many are above it that a dense product costs
+    less than the exact computation of each. Other arguments as for `topk`.
+    """
+    d_sae = len(encoder)
+    some = torch.addmm(b_enc, rows[:: max(1, len(rows) // SAMPLE)], encoder.t())
+    share = float((some > threshold).float().mean().numpy())
+    if share > MOST_ABOVE:
+        return None
+    room = min(d_sae, max(d_sae // 16, int(8 * share * d_sae)))
+    found = []
+    for chunk in chunks(rows, encoder, b_enc, torch.ones(d_sae), threshold):
+        part = _reaching(chunk, threshold, 0.0, room)
+        if part is None:
+            return None
+        found.append(part)
+    return _joined(found) if found else None
+
+
+def _reaching(
+    chunk: Chunk, threshold: Tensor, bound: float, room: int
+) -> tuple[Tensor, Tensor] | None:
+    """Entries of a chunk whose rank is above a bound: values and cells; None: no proof."""
+    size, d_sae = len(chunk), len(threshold)
+    values, latents = torch.empty(size, room), torch.empty(size, room, dtype=torch.int64)
+    found = torch.empty(size, dtype=torch.int64)
+    written = [one.numpy() for one in (values, latents, found)]
+    spread(
+        screening.above_screened,
+        size,
+        *chunk.arguments,
+        threshold.numpy(),
+        np.float32(bound),
+        *written,
+    )
+    if (found < 0).numpy().any():
+        return None
+    filled = torch.arange(room) < found[:, None]
+    first = torch.arange(chunk.rows.start, chunk.rows.stop)[:, None] * d_sae
+    return values[filled], (latents + first)[filled]
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The entries of all chunks."""
+    if not parts:
+        return torch.empty(0), torch.empty(0, dtype=torch.int64)
+    return torch.cat([one[0] for one in parts]), torch.cat([one[1] for one in parts])

@@ -221,6 +221,7 @@ def above_screened(
     scale: Array,
     factors: Array,
     offset: Array,
+    threshold: Array,
     bound: Any,
     values: Array,
     indices: Array,
@@ -228,8 +229,9 @@ def above_screened(
 ) -> None:
     """Entries of each row whose rank is above `bound`, in the order of latents.
 
-    Arguments as for `top_screened`; `values` and `indices` are `[rows, room]`, and `found [rows]`
-    says how many there are, or -1 where they may not fit.
+    What is ranked is `(pre - threshold) * scale`; `offset` has the threshold in it. Other arguments
+    as for `top_screened`; `values` and `indices` are `[rows, room]`, and `found [rows]` says how
+    many there are, or -1 where they may not fit.
     """
     d_sae, limit = len(encoder), values.shape[1]
     groups = min(d_sae, 256)
@@ -275,7 +277,7 @@ def above_screened(
         kept = 0
         for i in range(size):
             value = products[i] + b_enc[latents[i]]
-            if value * scale[latents[i]] > bound:
+            if (value - threshold[latents[i]]) * scale[latents[i]] > bound:
                 values[row, kept] = value
                 indices[row, kept] = latents[i]
                 kept += 1

@@ -31,7 +31,7 @@ FAULTS = {
     "disk": (1, 40, saves.disk_full),
     "checkpoint": (300, 10_000, mutants.checkpoints),
     "sae": (200, 10_000, mutants.saes),
-    "experiment": (200, 2000, mutants.experiments),
+    "experiment": (50, 2000, mutants.experiments),
     "names": (500, 10_000, values.traversal),
     "numbers": (1, 1, values.bad_numbers),
     "tracker": (1, 1, trackers.failing),

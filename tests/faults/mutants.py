@@ -136,18 +136,21 @@ def saes(text: Path, directory: Path, n: int, seed: int) -> Row:
 VALUES = [None, True, -1, 0, 1, 2**70, 3.5, float("nan"), float("inf"), "", "3", "../x", "\0", "𝕏",
           [], [1], ["a", 1], {}, {"type": "topk"}, {"__class__": "os"}, "__import__('os')",
           "x" * 10_000, [[[[]]]]]  # fmt: skip
+KINDS = ("value", "key", "gone", "bytes")
+"""What is changed: a value, a key's name, a key that is missing, any bytes."""
 KEYS = ["__class__", "_target_", "k ", "K", "typ", "ſ", "a.b", "", "type", "architecture"]
 
 
 def experiments(text: Path, directory: Path, n: int, seed: int) -> Row:
-    """Values, keys and bytes of an experiment file are changed, at any depth."""
+    """Experiment files with something changed at any depth, `n` of each of `KINDS`."""
     row = Row(
         "mutated experiment file",
         "typed error, or valid; in under 1 s of CPU time, no code executed",
     )
     base, rng = tables(text, directory), random.Random(seed)
     file, accepted = directory / "mutant.toml", 0
-    for i in range(n):
+    for i in range(n * len(KINDS)):
+        kind = KINDS[i % len(KINDS)]
         mutant = tables(text, directory)
         table = mutant
         while rng.random() < 0.7:
@@ -156,7 +159,6 @@ def experiments(text: Path, directory: Path, n: int, seed: int) -> Row:
                 break
             table = rng.choice(inner)
         key = rng.choice(list(table))
-        kind = rng.choice(["value", "value", "key", "gone", "bytes"])
         if kind == "value":
             table[key] = rng.choice([one for one in VALUES if one is not None])
         elif kind == "key":
@@ -165,7 +167,7 @@ def experiments(text: Path, directory: Path, n: int, seed: int) -> Row:
             del table[key]
         data = tomli_w.dumps(base if kind == "bytes" else mutant).encode(errors="replace")
         if kind == "bytes":
-            kind, data = changed(rng, data, b"\xef\xbb\xbf" + data)
+            _, data = changed(rng, data, b"\xef\xbb\xbf" + data)
         file.write_bytes(data)
 
         def load() -> str | None:
@@ -175,5 +177,5 @@ def experiments(text: Path, directory: Path, n: int, seed: int) -> Row:
             return None
 
         attempted(row, f"{i} {kind} {key}", load)
-    row.notes = f"{accepted} valid"
+    row.notes = f"{n} of each of {', '.join(KINDS)}; {accepted} valid"
     return row

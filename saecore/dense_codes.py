@@ -36,6 +36,7 @@ class DenseCodes(Codes):
     def __init__(self, values: Tensor, mask: Tensor | None) -> None:
         self.values = values
         self._mask = mask
+        self._positive = mask is None
 
     @property
     def mask(self) -> Tensor:
@@ -103,12 +104,16 @@ class DenseCodes(Codes):
 
     def l1(self, weights: Tensor) -> Tensor:
         """Σ |value| · weight of each row `[N]`; see `Codes.l1`."""
-        total: Tensor = WeightedSum.apply(self.values, weights)  # type: ignore[no-untyped-call]
+        total: Tensor = WeightedSum.apply(self.values, weights, self._positive)  # type: ignore[no-untyped-call]
         return total
 
     def firing_counts(self) -> Tensor:
         """How many rows each latent fires in `[d_sae]`, int64."""
-        return self.firing().sum(0)
+        counts = torch.zeros(self.d_sae, device=self.values.device)
+        for chunk in row_chunks(self.values):
+            # A sum of booleans goes by way of int64; this one is exact below 2^24 rows.
+            counts += (self.values.detach()[chunk] != 0).float().sum(0)
+        return counts.long()
 
     def dense(self, latents: Tensor | None = None) -> Tensor:
         """All features `[N, d_sae]`, or those of `latents [n]` `[N, n]`; differentiable."""
@@ -150,12 +155,19 @@ class PerLatent(torch.autograd.Function):
 
 
 class WeightedSum(torch.autograd.Function):
-    """Σ |value| · weight of each row `[N]`, of `values [N, d_sae]` and `weights [d_sae]`."""
+    """Σ |value| · weight of each row `[N]`, of `values [N, d_sae]` and `weights [d_sae]`.
+
+    Values that are `positive` are entries where they are above 0, and 0 elsewhere, where no
+    gradient is asked for: they need no sign.
+    """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, weights: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, weights: Tensor, positive: bool) -> Tensor:
         """One matrix-vector product a chunk."""
         ctx.save_for_backward(values, weights)
+        ctx.positive = positive
+        if positive:
+            return torch.mv(values, weights)
         sums = values.new_empty(len(values))
         for chunk in row_chunks(values):
             torch.mv(values[chunk].abs(), weights, out=sums[chunk])
@@ -166,12 +178,19 @@ class WeightedSum(torch.autograd.Function):
         """sign(value) · weight · g for the values, Σ |value| · g for the weights."""
         (grad,) = grads
         values, weights = ctx.saved_tensors
-        d_values = torch.empty_like(values) if ctx.needs_input_grad[0] else None
-        d_weights = torch.zeros_like(weights) if ctx.needs_input_grad[1] else None
+        for_values, for_weights, _ = ctx.needs_input_grad
+        if ctx.positive:
+            return (
+                torch.outer(grad, weights) if for_values else None,
+                torch.mv(values.t(), grad) if for_weights else None,
+                None,
+            )
+        d_values = torch.empty_like(values) if for_values else None
+        d_weights = torch.zeros_like(weights) if for_weights else None
         for chunk in row_chunks(values):
             if d_values is not None:
                 torch.sign(values[chunk], out=d_values[chunk])
                 d_values[chunk].mul_(weights).mul_(grad[chunk, None])
             if d_weights is not None:
                 d_weights.addmv_(values[chunk].abs().t(), grad[chunk])
-        return d_values, d_weights
+        return d_values, d_weights, None

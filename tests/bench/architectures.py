@@ -54,7 +54,8 @@ def experiments(tokens: int, output: str) -> dict[str, Experiment]:
     """The experiments on the embedded model (not those in folders), by file name."""
     settings = [f"training.tokens={tokens}", f"output={output}", "logger=[]"]
     files = sorted(examples().glob("*.toml"))
-    return {file.stem: load_experiment(file, settings)[0] for file in files}
+    made = {file.stem: load_experiment(file, settings)[0] for file in files}
+    return {name: one for name, one in made.items() if one.model is not None}
 
 
 def is_result(file: Path, tokens: int) -> bool:

@@ -34,7 +34,8 @@ def locked(directory: Path) -> Iterator[None]:
         except Timeout:
             raise CheckpointError(
                 f"{directory}: in use by {file.read_text() or 'another process'}; wait until it "
-                "has ended, or start a run of its own without --resume"
+                "has ended, or "
+                "start one of its own (a run without --resume, a sweep of another name)"
             ) from None
         except NotImplementedError:
             print(

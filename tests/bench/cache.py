@@ -2,10 +2,11 @@
 
 python -m tests.bench.cache [--tokens 262144] [--rounds 5] [--steps 60]
 
-Writing against the bare forward to the hook over the same contexts; reading against `read()` of
-the same files; training on the cache against training live, both ends of a run left out. Every
-round does each once, in turns; ratios are medians over the rounds. At the end the explained
-variance of a TopK SAE trained on each precision.
+Writing against the bare forward to the hook over the same contexts, with a small window: mixing
+runs up to one fill more than there are rows, which counts in a short cache and not in a long one.
+Reading against `read()` of the same files. Training on the cache against training live, both ends
+of a run left out. Every round does each once, in turns; ratios are medians over the rounds. At the
+end the explained variance of a TopK SAE trained on each precision.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ def experiment(
             "output": output,
             "model": {"type": "tiny_lm", "hook": HOOK, "device": "cpu"},
             "dataset": dataset,
+            "buffer": {"tokens": 16_384},  # whatever the length, one fill more than rows is run
             "sae": {"architecture": "topk", "d_sae": options.d_sae, "k": 32},
             "training": {"tokens": options.tokens, "batch_size": 2048, "lr": 1e-3},
             "evaluation": {"tokens": 8192},

@@ -115,13 +115,15 @@ def select_batch_topk(
         found = screen.batch_topk(centred, encoder.contiguous(), b_enc.contiguous(), n, factor)
     if found is None:
         return plain.select_batch_topk(x, encoder, b_enc, n, centre, scale)
-    ranks, values, cells = found
+    values, pattern = found
+    ranks = values * factor[pattern.indices]
     nth = float(np.partition(ranks.numpy(), len(ranks) - n)[len(ranks) - n])
     kept = ranks > nth
     equal = (ranks == nth).nonzero(as_tuple=True)[0]
     # Ties: the lowest token, then the lowest latent.
     kept[equal[: n - int(kept.numpy().sum())]] = True
-    return values[kept], plain.pattern_of(cells[kept], len(x), len(encoder))
+    offsets = torch.searchsorted(pattern.rows[kept], torch.arange(len(x) + 1))
+    return values[kept], Pattern(pattern.indices[kept], offsets, len(encoder))
 
 
 def select_above(
@@ -133,10 +135,7 @@ def select_above(
         limits = torch.as_tensor(threshold, dtype=x.dtype).expand(len(encoder)).contiguous()
         centred = (x if centre is None else x - centre).contiguous()
         found = screen.above(centred, encoder.contiguous(), b_enc.contiguous(), limits)
-    if found is None:
-        return plain.select_above(x, encoder, b_enc, threshold, centre)
-    values, cells = found
-    return values, plain.pattern_of(cells, len(x), len(encoder))
+    return found or plain.select_above(x, encoder, b_enc, threshold, centre)
 
 
 def select_group_max(

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from saecore.codes import Pattern
 from saecore.ops import plain
-from saecore.ops.compiled import screening
+from saecore.ops.compiled import screening, selection
 from saecore.ops.compiled.threads import spread
 
 MOST_OPEN = 0.25
@@ -167,11 +168,10 @@ def topk(
 
 def batch_topk(
     rows: Tensor, encoder: Tensor, b_enc: Tensor, n: int, scale: Tensor
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """At least `n` entries of the batch, the best among them: ranks, values, cells.
+) -> tuple[Tensor, Pattern] | None:
+    """Values and pattern of at least `n` entries of the batch, the best among them.
 
-    Cells are `row * d_sae + latent`, ascending. None where that cannot be proved. Arguments as
-    for `topk`.
+    None where that cannot be proved. Arguments as for `topk`.
     """
     d_sae, bound = len(encoder), None
     room = max(d_sae // 16, min(d_sae, 8 * n // len(rows)))
@@ -183,14 +183,13 @@ def batch_topk(
         if part is None:
             return None
         found.append(part)
-    values, cells = _joined(found)
-    return None if len(cells) < n else (values * scale[cells % d_sae], values, cells)
+    return _joined(found, d_sae) if sum(len(values) for values, *_ in found) >= n else None
 
 
 def above(
     rows: Tensor, encoder: Tensor, b_enc: Tensor, threshold: Tensor
-) -> tuple[Tensor, Tensor] | None:
-    """All entries above their latent's threshold `[d_sae]`: values and ascending cells.
+) -> tuple[Tensor, Pattern] | None:
+    """Values and pattern of all entries above their latent's threshold `[d_sae]`.
 
     None where that cannot be proved, or where so many are above it that a dense product costs
     less than the exact computation of each. Other arguments as for `topk`.
@@ -207,34 +206,34 @@ def above(
         if part is None:
             return None
         found.append(part)
-    return _joined(found) if found else None
+    return _joined(found, d_sae) if found else None
 
 
 def _reaching(
     chunk: Chunk, threshold: Tensor, bound: float, room: int
-) -> tuple[Tensor, Tensor] | None:
-    """Entries of a chunk whose rank is above a bound: values and cells; None: no proof."""
-    size, d_sae = len(chunk), len(threshold)
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Entries of a chunk whose rank is above a bound; None: more than `room` may be in a row.
+
+    Values and latents `[nnz]`, row after row, and how many each row has `[rows]`.
+    """
+    size = len(chunk)
     values, latents = torch.empty(size, room), torch.empty(size, room, dtype=torch.int64)
-    found = torch.empty(size, dtype=torch.int64)
-    written = [one.numpy() for one in (values, latents, found)]
-    spread(
-        screening.above_screened,
-        size,
-        *chunk.arguments,
-        threshold.numpy(),
-        np.float32(bound),
-        *written,
-    )
-    if (found < 0).numpy().any():
+    counts = torch.empty(size, dtype=torch.int64)
+    written = [one.numpy() for one in (values, latents, counts)]
+    limits = (threshold.numpy(), np.float32(bound))
+    spread(screening.above_screened, size, *chunk.arguments, *limits, *written)
+    if (counts < 0).numpy().any():
         return None
-    filled = torch.arange(room) < found[:, None]
-    first = torch.arange(chunk.rows.start, chunk.rows.stop)[:, None] * d_sae
-    return values[filled], (latents + first)[filled]
+    ends = counts.cumsum(0)
+    packed = values.new_empty(int(ends.numpy()[-1])), latents.new_empty(int(ends.numpy()[-1]))
+    arrays = [one.numpy() for one in (values, latents, ends - counts, counts, *packed)]
+    spread(selection.pack, size, *arrays)
+    return *packed, counts
 
 
-def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _joined(parts: list[tuple[Tensor, Tensor, Tensor]], d_sae: int) -> tuple[Tensor, Pattern]:
     """The entries of all chunks."""
-    if not parts:
-        return torch.empty(0), torch.empty(0, dtype=torch.int64)
-    return torch.cat([one[0] for one in parts]), torch.cat([one[1] for one in parts])
+    values, latents, counts = (torch.cat(one) for one in zip(*parts, strict=True))
+    offsets = torch.zeros(len(counts) + 1, dtype=torch.int64)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    return values, Pattern(latents, offsets, d_sae)

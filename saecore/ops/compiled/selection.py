@@ -176,3 +176,33 @@ def group_rows(
                     best, place = line[i], i
             values[row, group] = best
             indices[row, group] = group * width + place
+
+
+@kernel()
+def pack(
+    start: int,
+    stop: int,
+    values: Array,
+    latents: Array,
+    starts: Array,
+    counts: Array,
+    packed_values: Array,
+    packed_latents: Array,
+) -> None:
+    """The first `counts[row]` of each row, row after row without gaps.
+
+    Args:
+        start: first row.
+        stop: last row, excluded.
+        values: `[rows, room]`.
+        latents: `[rows, room]`.
+        starts: where each row goes.
+        counts: how many each row has.
+        packed_values: `[nnz]`, written.
+        packed_latents: `[nnz]`, written.
+    """
+    for row in range(start, stop):
+        low = starts[row]
+        for i in range(counts[row]):
+            packed_values[low + i] = values[row, i]
+            packed_latents[low + i] = latents[row, i]

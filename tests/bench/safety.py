@@ -54,7 +54,7 @@ def experiment(**sections):
         "model": {"type": "tiny_lm", "hook": "blocks.2.hook_resid_post"},
         "dataset": {"type": "python_corpus"},
         "sae": {"architecture": "topk", "d_sae": 2048, "k": 32},
-        "training": {"tokens": 2**16, "batch_size": 2048, "lr": 1e-3, "log_every_steps": 1},
+        "training": {"tokens": 2**15, "batch_size": 1024, "lr": 1e-3, "log_every_steps": 1},
         "evaluation": {"tokens": 2048},
         "logger": [],
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from saecore.config.dead_latents import DeadLatentsConfig
 from saecore.config.explain import flatten
 from saecore.errors import DataError
 
@@ -46,7 +47,14 @@ class Compared:
 
     @property
     def dead(self) -> float | None:
-        """Dead latents at the end of training."""
+        """Dead latents at the end of training; None in a run too short for any to count as dead."""
+        keys = ("after_tokens", "after_steps")
+        table = DeadLatentsConfig(
+            **{key: self.settings.get(f"sae.dead_latents.{key}") for key in keys}
+        )
+        size = int(self.settings.get("training.batch_size", 1))
+        if self.cost.get("tokens", 0) <= table.dead_after(size):
+            return None
         counts = [one["sparsity/dead_features"] for one in self.curve
                   if "sparsity/dead_features" in one]  # fmt: skip
         return counts[-1] if counts else None

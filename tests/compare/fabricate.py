@@ -8,7 +8,12 @@ from saecore.config.structure import structure_choice
 from saecore.plugins import current_host
 from saecore.sae_config import Shape
 
-SAE = {"architecture": "topk", "d_sae": 8, "k": 2}
+SAE = {
+    "architecture": "topk",
+    "d_sae": 8,
+    "k": 2,
+    "dead_latents": {"type": "none", "after_tokens": 600},
+}
 
 
 def fabricate(output, name, seed=0, l0=4.0, directions=None, finished=True, **sae):

@@ -43,6 +43,14 @@ def test_seeds_are_one_row(output):
     assert interval([1.0, 2.0, 3.0]).half == pytest.approx(2.4841, rel=1e-4)  # by hand: 4.3027/√3
 
 
+def test_a_short_run_says_nothing_of_dead_latents(tmp_path):
+    """No latent can be dead before the run is longer than the time without firing."""
+    short = {"dead_latents": {"type": "none", "after_steps": 1000}}
+    fabricate(tmp_path, "short", **short)
+    fabricate(tmp_path, "default", dead_latents={"type": "none"})
+    assert [one.dead for one in read_runs([tmp_path])] == [None, None]
+
+
 def test_what_is_read(output, capsys):
     """Runs, sweeps (the present run of each point), and whole outputs; unfinished runs are named,
     a missing place and a damaged run are errors.

@@ -27,7 +27,7 @@ from tests.bench.rounds import CONTENDERS
 ROOT = Path(__file__).parents[2]
 SIZES = {
     "d_in": 256, "d_sae": 4096, "k": 32, "batch": 4096, "lr": 3e-4, "context": 128,
-    "window": 16_384, "model_batch": 32, "hook": "blocks.2.hook_resid_post",
+    "window": 32_768, "model_batch": 32, "hook": "blocks.2.hook_resid_post",
 }  # fmt: skip
 
 

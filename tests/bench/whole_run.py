@@ -1,9 +1,9 @@
 """`run`: `saecore run` and SAELens' runner on the same model, text and sizes, in turns.
 
 The embedded model and the Python standard library. Tokens per second are those of training with
-the model's forwards in it, as either counts them; seconds are the whole process'. The window is
-small: filling one costs either up to a whole window more than the tokens, which a short run would
-feel and a long one does not.
+the model's forwards in it, as either counts them; seconds are the whole process'. Filling the window
+costs up to one fill more than the tokens, which a short run feels and a long one does not: with the
+default tokens ours runs the model over three fills for two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.bench.rounds import CONTENDERS
 ROOT = Path(__file__).parents[2]
 SIZES = {
     "d_in": 256, "d_sae": 4096, "k": 32, "batch": 4096, "lr": 3e-4, "context": 128,
-    "window": 32_768, "model_batch": 32, "hook": "blocks.2.hook_resid_post",
+    "window": 131_072, "model_batch": 32, "hook": "blocks.2.hook_resid_post",
 }  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """`run`: `saecore run` and SAELens' runner on the same model, text and sizes, in turns.
 
 The embedded model and the Python standard library. Tokens per second are those of training with
-the model's forwards in it, as either counts them; seconds are the whole process'. Filling the window
-costs up to one fill more than the tokens, which a short run feels and a long one does not: with the
-default tokens ours runs the model over three fills for two.
+the model's forwards in it, as either counts them; seconds are the whole process'. Filling the
+window costs up to one fill more than the tokens, which a short run feels and a long one does not:
+with the default tokens ours runs the model over three fills for two.
 """
 
 from __future__ import annotations

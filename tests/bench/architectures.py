@@ -101,9 +101,9 @@ COLUMNS = {
 def table(rows: list[dict[str, Any]], tokens: int) -> str:
     """The page of the docs."""
     lines = [
-        "<!-- Written by tests/bench/architectures.py. -->",
-        "",
         "# Every architecture at equal tokens",
+        "",
+        "<!-- Written by tests/bench/architectures.py. -->",
         "",
         f"Each of `experiments/*.toml`, trained on {tokens:,} tokens of the embedded model's "
         "activations; figures on held-out text, on which dead latents never fire. "

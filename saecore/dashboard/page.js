@@ -228,7 +228,8 @@ function go(by) {
   if (!shown.length) return;
   const at = shown.indexOf(current);
   const next = at < 0 ? 0 : Math.min(shown.length - 1, Math.max(0, at + by));
-  location.hash = String(shown[next].id);
+  current = shown[next];  // at once: the event comes later, the next key may come before it
+  location.hash = String(current.id);
 }
 
 function arrive() {

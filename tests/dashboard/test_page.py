@@ -124,10 +124,7 @@ def test_a_features_page(page, looked):
 
 def heading(page, wanted):
     """Whether the page comes to show a heading: its events come after the keys."""
-    for _ in range(50):
-        if page.run(HEADING) == wanted:
-            return True
-    return False
+    return any(page.run(HEADING) == wanted for _ in range(50))
 
 
 def test_keys(page, looked):

@@ -2,9 +2,8 @@
 
     python -m tests.bench.safety [numbers|tracker ...] [--pairs 9]
 
-Pairs in turns in one process; ratios are medians over the pairs. A tracker's time is that of the
-training loop with a log line every step (every tenth is the default); what it may take besides at
-the end of a run, when what is left is sent, stands beside it.
+Pairs in turns in one process; ratios are medians over the pairs. A tracker's is that of the
+training loop with a log line every step (every tenth is the default).
 """
 
 from __future__ import annotations
@@ -12,18 +11,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
 from saecore.assembly import make_sae, make_trainer
 from saecore.config import structure_experiment
 from saecore.plan.measure import _Again
-from saecore.runner import run
+from saecore.signals import Signals
 from saecore.step import Batch
+from saecore.tracking import Loggers, MetricsFile, RunInfo
 from saecore.trainer import Trainer
 from saecore.training import Training
 from saecore_plugins.loggers import mlflow, mlflow_store
@@ -33,6 +34,10 @@ SHAPES = ((256, 2048, 2048), (512, 8192, 2048), (768, 8192, 1024))
 """d_in, d_sae, batch."""
 STEPS = 10
 """Steps of each in one pair of `numbers`."""
+TRACKED_STEPS, TURNS = 240, 60
+"""Steps of each in one pair of `tracker`, and in how many turns."""
+STORES = {"working": mlflow_store.Store, "dead": Dead, "slow": Slow, "locked": Locked}
+"""Trackers, by what is the matter with them."""
 
 
 def main() -> None:
@@ -40,11 +45,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.safety", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="numbers|tracker")
     parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--stores", nargs="*", default=list(STORES), choices=list(STORES))
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    parts = {"numbers": numbers, "tracker": tracker}
-    for part in options.parts or parts:
-        parts[part](options.pairs)
+    for part in options.parts or ("numbers", "tracker"):
+        if part == "numbers":
+            numbers(options.pairs)
+        else:
+            tracker(options.pairs, options.stores)
 
 
 def experiment(**sections):
@@ -88,35 +96,58 @@ def numbers(pairs: int) -> None:
         print(f"look at numbers, ({d_in}, {d_sae}, {size}): {told:+.2%} of a step (at most 1 %)")
 
 
-def tracker(pairs: int) -> None:
-    """Training with a tracker that fails and with none."""
-    real, loop = mlflow_store.Store, []
-    steps = Training.steps
+def tracker(pairs: int, stores: list[str]) -> None:
+    """A training loop with a tracker, beside one without, some steps each in turns.
 
-    def timed(self):
-        begin = time.perf_counter()
-        yield from steps(self)
-        loop.append(time.perf_counter() - begin)
+    What a working store does late would be counted in the other's turn: it has one long turn.
+    """
+    mlflow.CLOSE_SECONDS = 1.0
+    for name in stores:
+        mlflow_store.Store, turns = STORES[name], 1 if name == "working" else TURNS
+        ratios = []
+        with tempfile.TemporaryDirectory() as place:  # one database; the first pair makes it
+            for number in range(pairs + 1):
+                with contextlib.ExitStack() as stack:
+                    runs = [loop(Path(place, f"{number}-{on}"), on, stack) for on in (False, True)]
+                    taken = in_turns(runs, turns)
+                ratios.append(taken[1] / taken[0])
+        cost = statistics.median(ratios[1:]) - 1
+        spread = f"{min(ratios[1:]) - 1:+.2%} to {max(ratios[1:]) - 1:+.2%}"
+        print(f"tracker {name}: {cost:+.2%} (at most 2 %; {spread})", flush=True)
+    mlflow_store.Store = STORES["working"]
 
-    Training.steps = timed
-    mlflow.CLOSE_SECONDS = 2.0
-    for store in (real, Dead, Slow, Locked):
-        ratios, ends = [], []
-        place = tempfile.mkdtemp()  # one database for all runs; the first pair makes it
-        for number in range(pairs + 1):
-            taken = {}
-            for loggers in ([{"type": "mlflow"}], []) if number % 2 else ([], [{"type": "mlflow"}]):
-                mlflow_store.Store = store
-                with quiet():
-                    begin = time.perf_counter()
-                    run(experiment(logger=loggers, output=f"{place}/runs"))
-                    taken[bool(loggers)] = loop[-1], time.perf_counter() - begin - loop[-1]
-            ratios.append(taken[True][0] / taken[False][0])
-            ends.append(taken[True][1] - taken[False][1])
-        shutil.rmtree(place)
-        cost, end = statistics.median(ratios[1:]) - 1, statistics.median(ends[1:])
-        print(f"tracker {store.__name__}: training {cost:+.2%} (at most 2 %), end {end:+.1f} s")
-    mlflow_store.Store, Training.steps = real, steps
+
+def loop(directory: Path, tracked: bool, stack: contextlib.ExitStack) -> Iterator[None]:
+    """The steps of a run that says something after each, on one batch again and again."""
+    directory.mkdir()
+    settings = experiment(training={"tokens": 2**30})
+    d_in, _, size = SHAPES[0]
+    source = _Again(Batch(rows := torch.randn(size, d_in), rows))
+    sae = make_sae(settings, d_in, d_in, torch.device("cpu"), "bench")
+    trainer = make_trainer(settings, sae, source, "bench")
+    logger = [("mlflow", mlflow.MLflow(mlflow.MLflowConfig(), directory))] if tracked else []
+    loggers = Loggers(logger)
+    metrics = MetricsFile(directory / "metrics.jsonl")
+    stack.callback(metrics.close)
+    stack.enter_context(quiet())  # each store's one warning, the last when it is closed
+    stack.callback(loggers.call, "close")
+    loggers.call("start", RunInfo("safety", directory.name, directory, {}, 2**20, size))
+    run = Training(settings, trainer, directory, {}, metrics, loggers, Signals(), None)
+    return run.steps()
+
+
+def in_turns(runs: list[Iterator[None]], turns: int) -> list[float]:
+    """Seconds of each, the one in front changing."""
+    taken = [0.0] * len(runs)
+    for one in runs:  # warms up
+        next(one)
+    for turn in range(turns):
+        for number in (0, 1) if turn % 2 else (1, 0):
+            begin = time.perf_counter()
+            for _ in range(TRACKED_STEPS // turns):
+                next(runs[number])
+            taken[number] += time.perf_counter() - begin
+    return taken
 
 
 @contextlib.contextmanager

@@ -1,9 +1,10 @@
 """`run`: `saecore run` and SAELens' runner on the same model, text and sizes, in turns.
 
 The embedded model and the Python standard library. Tokens per second are those of training with
-the model's forwards in it, as either counts them; seconds are the whole process'. Filling the
-window costs up to one fill more than the tokens, which a short run feels and a long one does not:
-with the default tokens ours runs the model over three fills for two.
+the model's forwards in it, as either counts them; seconds are the whole process'. Either mixes
+`window` rows of activations, of which half are new: SAELens counts them in contexts
+(`n_batches_in_buffer`), ours in two fills of half as many (`buffer.tokens`). Both run the model
+over half a window more than there are tokens.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from tests.bench.record import Results, load
 from tests.bench.rounds import CONTENDERS
 
 ROOT = Path(__file__).parents[2]
-SIZES = {
+SIZES: dict[str, Any] = {
     "d_in": 256, "d_sae": 4096, "k": 32, "batch": 4096, "lr": 3e-4, "context": 128,
-    "window": 131_072, "model_batch": 32, "hook": "blocks.2.hook_resid_post",
+    "window": 65_536, "model_batch": 32, "hook": "blocks.2.hook_resid_post",
 }  # fmt: skip
 
 
@@ -107,7 +108,7 @@ def ours(tokens: int, directory: Path) -> list[str]:
         f"training.tokens={tokens}", f"training.batch_size={SIZES['batch']}",
         f"training.lr={SIZES['lr']}", 'training.lr_schedule="constant"',
         f"sae.d_sae={SIZES['d_sae']}", f"sae.k={SIZES['k']}",
-        f"buffer.tokens={SIZES['window']}", f"buffer.model_batch_size={SIZES['model_batch']}",
+        f"buffer.tokens={SIZES['window'] // 2}", f"buffer.model_batch_size={SIZES['model_batch']}",
         "evaluator=[]", "logger=[]", 'model.device="cpu"', f'output="{directory}/runs"',
     ]  # fmt: skip
 

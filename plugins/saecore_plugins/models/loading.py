@@ -19,6 +19,7 @@ from transformers.utils import logging
 from saecore.errors import ModelError
 from saecore.trust import remote_code_allowed
 from saecore_plugins.models.explanations import explained, missing_weights
+from saecore_plugins.models.fused import fuse_activations
 
 CANNOT_LOAD = (
     OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError,
@@ -83,6 +84,7 @@ def load(
         model = _model(name, config, {**options, **settings})
     except CANNOT_LOAD as error:
         raise explained(name, revision, error) from error
+    fuse_activations(model)
     if quantization is None:
         model = model.to(device)
     _check_tokenizer(name, tokenizer, model)

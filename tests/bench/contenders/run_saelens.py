@@ -69,7 +69,7 @@ def main() -> None:
             context_size=rows.shape[1],
             training_tokens=job["tokens"],
             train_batch_size_tokens=job["batch"],
-            n_batches_in_buffer=job["window"] // (job["model_batch"] * rows.shape[1]),
+            n_batches_in_buffer=job["window"] // rows.shape[1],  # it counts contexts
             store_batch_size_prompts=job["model_batch"],
             lr=job["lr"],
             lr_warm_up_steps=0,

@@ -44,7 +44,7 @@ def main() -> None:
     for name, (module, summary) in COMMANDS.items():
         one = commands.add_parser(name, help=summary, description=summary)
         one.add_argument("--quick", action="store_true", help="three rounds")
-        one.add_argument("--again", action="store_true", help="measure everything anew")
+        one.add_argument("--again", action="store_true", help="measure again what is there")
         one.add_argument("--only", nargs="+", default=[], metavar="WORD",
                          help="cases whose name has all of these")  # fmt: skip
         one.add_argument("--peers", type=Path, default=DIRECTORY, help="where peers.sh put them")

@@ -24,14 +24,14 @@ class Results:
 
     Args:
         file: where they are kept.
-        again: forget what is there.
+        again: measure what is there again; the others stay.
         only: words that the name of a case must have; () takes all.
     """
 
     def __init__(self, file: Path, again: bool = False, only: tuple[str, ...] = ()) -> None:
-        self.file, self.only = file, only
+        self.file, self.only, self.again = file, only, again
         self.cases: dict[str, Any] = {}
-        if file.exists() and not again:
+        if file.exists():
             self.cases = json.loads(file.read_text(encoding="utf-8"))["cases"]
 
     def missing(self, names: list[str]) -> Iterator[str]:
@@ -39,7 +39,7 @@ class Results:
         for name in names:
             if not all(word in name for word in self.only):
                 continue
-            if name in self.cases:
+            if name in self.cases and not self.again:
                 print(f"{name}: measured {self.cases[name]['date']}; --again repeats it")
             else:
                 yield name

@@ -64,7 +64,11 @@ def test_results_are_kept_case_by_case(tmp_path, capsys):
     results.add("a", {"ms": 1}, record.load())
     assert list(record.Results(file).missing(["a", "b"])) == ["b"]
     assert "a: measured" in capsys.readouterr().out
-    assert list(record.Results(file, again=True, only=("b",)).missing(["a", "b"])) == ["b"]
+    repeated = record.Results(file, again=True, only=("b",))
+    assert list(repeated.missing(["a", "b"])) == ["b"]
+    repeated.add("b", {"ms": 2}, record.load())
+    assert list(record.Results(file, again=True).missing(["a", "b"])) == ["a", "b"]
+    assert set(json.loads(file.read_text())["cases"]) == {"a", "b"}  # others stay
     kept = json.loads(file.read_text())["cases"]["a"]
     assert kept["machine"]["cpu"]
     assert len(kept["load_before"]) == len(kept["load_after"]) == 3

@@ -9,47 +9,20 @@ dense and multiplied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from saecore.codes import Codes, Pattern
+from saecore.ops.chunks import preactivation_chunks, row_chunks
 
-CHUNK_BYTES = 16 * 2**20
-"""Size of the dense chunk that is worked on at a time."""
+BLOCK = 64
+"""Entries of a row whose maximum is looked at first, where few of a row are wanted."""
 
 DENSE = 1 / 16
 """Density above which chunks are multiplied instead of gathered."""
-
-
-def row_chunks(n_rows: int, width: int, itemsize: int) -> Iterator[slice]:
-    """Parts of `range(n_rows)` of about CHUNK_BYTES."""
-    step = max(1, CHUNK_BYTES // (width * itemsize))
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))
-
-
-def preactivation_chunks(
-    x: Tensor, encoder: Tensor, b_enc: Tensor, centre: Tensor | None
-) -> Iterator[tuple[slice, Tensor]]:
-    """Row chunks of the pre-activations, all in one reused buffer `[rows, d_sae]`."""
-    centred = x if centre is None else x - centre
-    device = x.device.type
-    if torch.is_autocast_enabled(device):
-        low = torch.get_autocast_dtype(device)
-        centred, encoder = centred.to(low), encoder.to(low)
-    chunks = list(row_chunks(len(x), len(encoder), x.element_size()))
-    if not chunks:
-        return
-    rows = chunks[0].stop
-    buffer = torch.empty(rows, len(encoder), dtype=centred.dtype, device=x.device)
-    bias = b_enc.to(centred.dtype)
-    for chunk in chunks:
-        part = buffer[: chunk.stop - chunk.start]
-        torch.addmm(bias, centred[chunk], encoder.t(), out=part)
-        yield chunk, part.to(x.dtype)
 
 
 def _top(ranked: Tensor, k: int) -> Tensor:
@@ -60,7 +33,7 @@ def _top(ranked: Tensor, k: int) -> Tensor:
     """
     if k >= ranked.shape[1]:
         return torch.arange(ranked.shape[1], device=ranked.device).expand(len(ranked), -1)
-    values, columns = ranked.topk(k + 1, dim=1)
+    values, columns = _some_top(ranked, k + 1)
     tied = values[:, k - 1] == values[:, k]
     columns = columns[:, :k]
     if k and tied.any().cpu().numpy():  # on the CPU no transfer
@@ -71,6 +44,23 @@ def _top(ranked: Tensor, k: int) -> Tensor:
         columns = columns.clone()
         columns[tied] = kept.nonzero(as_tuple=True)[1].view(-1, k)
     return columns
+
+
+def _some_top(ranked: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row, descending, and their columns `[N, k]`; any of equals.
+
+    They lie in the k blocks with the largest maxima: a block that is left out has no entry above
+    any of these, and they are k entries.
+    """
+    n_rows, width = ranked.shape
+    if width % BLOCK or k * BLOCK > width // 3:  # too few are left out
+        return ranked.topk(k, dim=1)
+    blocks = ranked.contiguous().view(n_rows, -1, BLOCK)
+    best = blocks.amax(-1).topk(k, dim=1, sorted=False).indices  # [N, k]
+    places = best + torch.arange(n_rows, device=ranked.device)[:, None] * (width // BLOCK)
+    candidates = blocks.flatten(0, 1)[places.view(-1)].view(n_rows, -1)  # [N, k * BLOCK]
+    values, columns = candidates.topk(k, dim=1)
+    return values, best.gather(1, columns // BLOCK) * BLOCK + columns % BLOCK
 
 
 def choose_top(
@@ -100,6 +90,24 @@ def choose_top(
     values[which] = some.gather(1, columns)
 
 
+def _ranking(scale: Tensor | None, by_abs: bool = False) -> Callable[[Tensor], Tensor]:
+    """A function from a chunk of pre-activations to what they are ranked by, in one buffer."""
+    kept: list[Tensor] = []
+
+    def ranking(pre: Tensor) -> Tensor:
+        if scale is None and not by_abs:
+            return pre
+        if not kept:  # the first chunk is the largest
+            kept.append(torch.empty_like(pre))
+        out = kept[0][: len(pre)]
+        if scale is None:
+            return torch.abs(pre, out=out)
+        torch.mul(pre, scale, out=out)
+        return out.abs_() if by_abs else out
+
+    return ranking
+
+
 def select_topk(
     x: Tensor,
     encoder: Tensor,
@@ -113,9 +121,9 @@ def select_topk(
     d_sae = len(encoder)
     values = x.new_empty(len(x), k)
     indices = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
+    ranking = _ranking(scale, by_abs)
     for chunk, pre in preactivation_chunks(x, encoder, b_enc, centre):
-        ranked = pre if scale is None else pre * scale
-        columns = _top(ranked.abs() if by_abs else ranked, k)
+        columns = _top(ranking(pre), k)
         indices[chunk] = columns
         torch.gather(pre, 1, columns, out=values[chunk])
     codes = Codes.from_top(values, indices, d_sae)
@@ -140,8 +148,9 @@ def select_batch_topk(
         limit: Tensor | None = None
         ranks, values = [x.new_empty(0)], [x.new_empty(0)]
         cells = [torch.empty(0, dtype=torch.int64, device=x.device)]  # row * d_sae + latent
+        ranking = _ranking(scale)
         for chunk, pre in preactivation_chunks(x, encoder, b_enc, centre):
-            ranked = (pre if scale is None else pre * scale).reshape(-1)
+            ranked = ranking(pre).reshape(-1)
             if sampled:
                 if limit is None:
                     limit = sampled_limit(ranked, n / (len(x) * d_sae))

@@ -5,7 +5,7 @@ import torch
 
 from saecore import ops
 from saecore.codes import Codes
-from saecore.ops import plain
+from saecore.ops import chunks, plain
 
 N, D, M, K = 23, 9, 31, 4
 
@@ -14,7 +14,8 @@ N, D, M, K = 23, 9, 31, 4
 def path(request, monkeypatch):
     """Both ways of walking entries, in chunks of a few rows."""
     monkeypatch.setattr(plain, "DENSE", 2.0 if request.param == "gathered" else -1.0)
-    monkeypatch.setattr(plain, "CHUNK_BYTES", 8 * M * 5)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 8 * M * 5)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 1)
     return request.param
 
 
@@ -136,6 +137,27 @@ def test_ties_go_to_the_lowest_latent():
         [False, True, False, False, True, False],
         [False, True, False, False, True, False],
     ]
+
+
+@pytest.mark.parametrize("width", [1024, 1088, 1100])
+@pytest.mark.parametrize("values", ["normal", "few values", "one block"])
+def test_block_maxima_find_the_same(values, width):
+    """Few of many are found by way of the maxima of blocks: as a stable sort finds them, whatever
+    is tied and however many stand in one block.
+    """
+    g = torch.Generator().manual_seed(1)
+    pre = torch.randn(50, width, generator=g)
+    if values == "few values":
+        pre = pre.mul(2).round()
+    if values == "one block":
+        pre[:, 64:128] += 10
+    k = 4
+    best = pre.argsort(dim=1, descending=True, stable=True)[:, :k].sort().values
+    eye, zeros = torch.eye(width), torch.zeros(width)
+    values, pattern = plain.select_topk(pre, eye, zeros, k, None, None, by_abs=False)
+    found = pattern.indices.view(50, k)
+    assert torch.equal(values.view(50, k), pre.gather(1, found))
+    assert torch.equal(found.sort().values, best)
 
 
 def test_k_equal_to_width():

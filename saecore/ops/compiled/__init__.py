@@ -13,6 +13,7 @@ from torch import Tensor
 
 from saecore.codes import Codes, Pattern
 from saecore.ops import plain
+from saecore.ops.chunks import preactivation_chunks
 from saecore.ops.compiled import screen, selection, sparse
 from saecore.ops.compiled.threads import spread
 
@@ -91,7 +92,7 @@ def _topk(
 ) -> None:
     """Write the k best of each row, from all pre-activations; arguments as of `screen.topk`."""
     groups = max(len(encoder) // 32, 4 * k)
-    for chunk, pre in plain.preactivation_chunks(rows, encoder, b_enc, None):
+    for chunk, pre in preactivation_chunks(rows, encoder, b_enc, None):
         odd = torch.zeros(len(pre), dtype=torch.bool)
         arrays = [one.numpy() for one in (values[chunk], indices[chunk], odd)]
         spread(selection.top_rows, len(pre), pre.numpy(), scale.numpy(), by_abs, k, groups, *arrays)
@@ -144,7 +145,7 @@ def select_group_max(
     """Values `[N * groups]` and pattern of the largest entry of each group."""
     values = x.new_empty(len(x), groups)
     indices = torch.empty(len(x), groups, dtype=torch.int64)
-    for chunk, pre in plain.preactivation_chunks(x, encoder, b_enc, centre):
+    for chunk, pre in preactivation_chunks(x, encoder, b_enc, centre):
         odd = torch.empty(len(pre), dtype=torch.bool)
         arrays = [one.numpy() for one in (pre, values[chunk], indices[chunk], odd)]
         spread(selection.group_rows, len(pre), *arrays)

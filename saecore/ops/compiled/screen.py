@@ -13,6 +13,7 @@ from torch import Tensor
 
 from saecore.codes import Pattern
 from saecore.ops import plain
+from saecore.ops.chunks import row_chunks
 from saecore.ops.compiled import screening, selection
 from saecore.ops.compiled.threads import spread
 
@@ -103,7 +104,7 @@ def chunks(
     if not np.isfinite((factors.sum() + bias.sum()).numpy()):
         return
     extra = encoder[:, large] * scale[:, None]
-    parts = list(plain.row_chunks(len(rows), len(encoder), 4))
+    parts = list(row_chunks(len(rows), len(encoder), 4))
     size = parts[0].stop
     buffer = torch.empty(size, len(encoder), dtype=torch.int32)
     offsets = torch.empty(size if len(large) else 1, len(encoder))

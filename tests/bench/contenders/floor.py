@@ -1,7 +1,8 @@
 """The floor: the encoder's product alone and one fused Adam pass over both matrices.
 
 The product goes through row chunks into one reused buffer: a fresh output of this size costs more
-in page faults than the product itself.
+in page faults than the product itself. Chunks are as large as ours: fewer than 256 rows of a wide
+dictionary would be bound by reading the encoder.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import torch
 from serve import Server, finisher, pool
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES, CHUNK_ROWS, WIDE_CHUNK_BYTES = 16 * 2**20, 256, 64 * 2**20
 
 
 def main() -> None:
@@ -22,7 +23,8 @@ def main() -> None:
     for one in (encoder, decoder):
         one.grad = torch.randn_like(one)
     adam = torch.optim.Adam([encoder, decoder], lr=1e-6, fused=True)
-    rows = batch if device == "cuda" else max(1, CHUNK_BYTES // (4 * d_sae))
+    wide = min(CHUNK_ROWS, WIDE_CHUNK_BYTES // (4 * d_sae))
+    rows = batch if device == "cuda" else max(1, CHUNK_BYTES // (4 * d_sae), wide)
     buffer = torch.empty(min(rows, batch), d_sae, device=device)
     batches = pool(job)
     for x in server.steps(lambda n: batches[n % len(batches)], finisher(job)):

@@ -9,7 +9,7 @@ import attrs
 import torch
 
 from saecore.errors import ConfigError
-from saecore.ops.chunks import chunk_rows
+from saecore.ops.chunks import WIDE_CHUNK_BYTES, chunk_rows
 from saecore.plan.machine import held, memory_limit
 from saecore.plan.record import Lever, Part, Plan
 from saecore.sae_config import DTYPES, Shape
@@ -156,7 +156,7 @@ def _step(sizes: Sizes) -> int:
     """A sparse step: copies of rows, chunks of pre-activations, entries of the codes."""
     rows = sizes.rows * (sizes.d_in + sizes.d_out) * 4 * FLOAT
     row = sizes.d_sae * FLOAT
-    chunks = 4 * row * min(chunk_rows(row), sizes.rows)
+    chunks = 4 * min(WIDE_CHUNK_BYTES, row * min(chunk_rows(row), sizes.rows))
     return rows + chunks + sizes.rows * sizes.entries * ENTRY_BYTES
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from saecore.codes import Pattern
 from saecore.ops import plain
 from saecore.ops.chunks import row_chunks
-from saecore.ops.compiled import screening, selection
+from saecore.ops.compiled import quantizing, screening, selection
 from saecore.ops.compiled.threads import spread
 
 MOST_OPEN = 0.25
@@ -58,10 +58,10 @@ def pays(x: Tensor, encoder: Tensor, k: int) -> bool:
 
 
 def _quantized(rows: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows `[n, d]` as integers, and what `screening.quantize` says of them `[4, n]`."""
+    """Rows `[n, d]` as integers, and what `quantizing.quantize` says of them `[4, n]`."""
     integers, table = torch.empty(rows.shape, dtype=torch.int8), rows.new_empty(4, len(rows))
     arrays = [one.numpy() for one in (rows, kept, integers, table)]
-    spread(screening.quantize, len(rows), *arrays)
+    spread(quantizing.quantize, len(rows), *arrays)
     return integers, table
 
 

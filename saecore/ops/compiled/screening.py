@@ -25,46 +25,6 @@ SLACK = 4e-6
 """Relative to ‖c‖ ‖w‖: above what float32 loses in a product of some thousand terms in practice."""
 
 
-@kernel(sums=True)
-def quantize(
-    start: int, stop: int, rows: Array, kept: Array, integers: Array, table: Array
-) -> None:
-    """Each row as integers times a unit.
-
-    Args:
-        start: first row.
-        stop: last row, excluded.
-        rows: `[n, d]`.
-        kept: 1, or 0 for coordinates that are left out `[d]`.
-        integers: `[n, d]`, int8; written.
-        table: of each row the unit, the norm of what the integers leave over, the norm of what
-            is kept, the norm of it all; written `[4, n]`; not finite where the row is not.
-    """
-    d = rows.shape[1]
-    for i in range(start, stop):
-        line, out = rows[i], integers[i]
-        largest, squares, whole = np.float32(0), np.float32(0), np.float32(0)
-        for c in range(d):
-            value = line[c] * kept[c]
-            size = abs(value)
-            largest = size if size > largest else largest
-            squares += value * value
-            whole += line[c] * line[c]
-        step = largest / np.float32(127)
-        inverse = np.float32(127) / largest if largest > 0 else np.float32(0)
-        if not whole < np.inf:  # NaN or inf
-            inverse = np.float32(0)
-        left = np.float32(0)
-        for c in range(d):
-            value = line[c] * kept[c]
-            number = np.rint(value * inverse)
-            out[c] = np.int8(number)
-            rest = value - step * number
-            left += rest * rest
-        table[0, i], table[1, i] = step, np.sqrt(left)
-        table[2, i], table[3, i] = np.sqrt(squares), np.sqrt(whole)
-
-
 @kernel()
 def approximate(
     product: Array, unit: Any, factor: Array, bias: Array, by_abs: bool, ranks: Array, maxima: Array
@@ -81,6 +41,35 @@ def approximate(
             rank = abs(rank) if by_abs else rank
             out[i] = rank
             maxima[i] = rank if rank > maxima[i] else maxima[i]
+
+
+@kernel()
+def those_reaching(
+    bound: Any, ranks: Array, hot: Array, reaching: int, groups: int, near: Array
+) -> int:
+    """Write the latents of some groups whose rank reaches a bound; return how many.
+
+    No branch depends on a rank: which reach it cannot be foreseen, and a wrong guess costs more
+    than a look.
+
+    Args:
+        bound: the rank that counts.
+        ranks: `[d_sae]`.
+        hot: numbers of the groups; a group's latents are `groups` apart.
+        reaching: how many groups there are in `hot`.
+        groups: number of all groups.
+        near: room for `d_sae + 1`, written in the order of latents.
+    """
+    d_sae, count = len(ranks), 0
+    for low in range(0, d_sae, groups):
+        last = reaching
+        while last and low + hot[last - 1] >= d_sae:
+            last -= 1
+        for i in range(last):
+            latent = low + hot[i]
+            near[count] = latent
+            count += ranks[latent] >= bound
+    return count
 
 
 @kernel()
@@ -133,6 +122,7 @@ def top_screened(
     maxima = np.empty(groups, np.float32)
     spare = np.empty(d_sae, np.float32)
     hot = np.empty(groups, np.int64)
+    near = np.empty(d_sae + 1, np.int64)
     latents = np.empty(limit, np.int64)
     new = np.empty(limit, np.int64)
     exact = np.empty(limit, np.float32)
@@ -171,25 +161,21 @@ def top_screened(
         for_norm = table[1, row] * np.float32(1 + 1e-5)
         for_whole = max(table[3, row], np.float32(1)) * np.float32(SLACK)
         widest = for_lost * widest_lost + for_norm * widest_norm + for_whole * widest_whole
+        lowest = least - widest - np.float32(1e-6) * (abs(least) + widest)
         reaching = 0
         for i in range(groups):
-            if maxima[i] >= least - widest:
+            if maxima[i] >= lowest:
                 hot[reaching] = i
                 reaching += 1
         found = 0
-        for low in range(0, d_sae, groups):  # in the order of latents
-            for i in range(reaching):
-                latent = low + hot[i]
-                if latent >= d_sae:
-                    break
-                if ranks[latent] + widest < least:
-                    continue
-                room = for_lost * lost[latent] + for_norm * norm[latent]
-                room += for_whole * whole[latent]
-                if ranks[latent] + room >= least:
-                    if found < limit:
-                        latents[found] = latent
-                    found += 1
+        for i in range(those_reaching(lowest, ranks, hot, reaching, groups, near)):
+            latent = near[i]
+            room = for_lost * lost[latent] + for_norm * norm[latent]
+            room += for_whole * whole[latent]
+            if ranks[latent] + room >= least:
+                if found < limit:
+                    latents[found] = latent
+                found += 1
         if found > limit:
             continue
         fresh = 0
@@ -238,6 +224,7 @@ def above_screened(
     ranks = np.empty(d_sae, np.float32)
     maxima = np.empty(groups, np.float32)
     hot = np.empty(groups, np.int64)
+    near = np.empty(d_sae + 1, np.int64)
     latents = np.empty(limit, np.int64)
     products = np.empty(limit, np.float32)
     factor, lost, norm, whole = factors[0], factors[1], factors[2], factors[3]
@@ -252,25 +239,21 @@ def above_screened(
         for_norm = table[1, row] * np.float32(1 + 1e-5)
         for_whole = max(table[3, row], np.float32(1)) * np.float32(SLACK)
         widest = for_lost * widest_lost + for_norm * widest_norm + for_whole * widest_whole
+        lowest = bound - widest - np.float32(1e-6) * (abs(bound) + widest)
         reaching = 0
         for i in range(groups):
-            if maxima[i] >= bound - widest:
+            if maxima[i] >= lowest:
                 hot[reaching] = i
                 reaching += 1
         size = 0
-        for low in range(0, d_sae, groups):
-            for i in range(reaching):
-                latent = low + hot[i]
-                if latent >= d_sae:
-                    break
-                if ranks[latent] + widest < bound:
-                    continue
-                room = for_lost * lost[latent] + for_norm * norm[latent]
-                room += for_whole * whole[latent]
-                if ranks[latent] + room >= bound:
-                    if size < limit:
-                        latents[size] = latent
-                    size += 1
+        for i in range(those_reaching(lowest, ranks, hot, reaching, groups, near)):
+            latent = near[i]
+            room = for_lost * lost[latent] + for_norm * norm[latent]
+            room += for_whole * whole[latent]
+            if ranks[latent] + room >= bound:
+                if size < limit:
+                    latents[size] = latent
+                size += 1
         if size > limit:
             continue
         dots(line, encoder, latents, size, products)

@@ -44,32 +44,61 @@ def approximate(
 
 
 @kernel()
-def those_reaching(
-    bound: Any, ranks: Array, hot: Array, reaching: int, groups: int, near: Array
+def may_reach(
+    bound: Any,
+    row: Array,
+    ranks: Array,
+    maxima: Array,
+    factors: Array,
+    widest: Array,
+    hot: Array,
+    found: Array,
 ) -> int:
-    """Write the latents of some groups whose rank reaches a bound; return how many.
+    """Write the latents whose rank may reach a bound, in their order; return how many.
 
-    No branch depends on a rank: which reach it cannot be foreseen, and a wrong guess costs more
-    than a look.
+    In the groups whose maximum may, first all with the widest room for rounding: without a branch
+    on a rank, because which reach it cannot be foreseen and a wrong guess costs more than a look.
+    Of these then all with their own room.
 
     Args:
         bound: the rank that counts.
-        ranks: `[d_sae]`.
-        hot: numbers of the groups; a group's latents are `groups` apart.
-        reaching: how many groups there are in `hot`.
-        groups: number of all groups.
-        near: room for `d_sae + 1`, written in the order of latents.
+        row: what `quantize` wrote of the row `[4]`.
+        ranks: approximate ranks `[d_sae]`; inf is surely above.
+        maxima: largest rank of each group; a group's latents are as far apart as there are groups.
+        factors: as of `top_screened`.
+        widest: largest of each of `factors` `[4]`.
+        hot: room for a number of each group.
+        found: room for `d_sae + 1`; written.
     """
-    d_sae, count = len(ranks), 0
+    d_sae, groups = len(ranks), len(maxima)
+    for_lost = (row[2] + row[1]) * np.float32(1 + 1e-5)
+    for_norm = row[1] * np.float32(1 + 1e-5)
+    for_whole = max(row[3], np.float32(1)) * np.float32(SLACK)
+    most = for_lost * widest[1] + for_norm * widest[2] + for_whole * widest[3]
+    lowest = bound - most - np.float32(1e-6) * (abs(bound) + most)
+    reaching = 0
+    for i in range(groups):
+        if maxima[i] >= lowest:
+            hot[reaching] = i
+            reaching += 1
+    near = 0
     for low in range(0, d_sae, groups):
         last = reaching
         while last and low + hot[last - 1] >= d_sae:
             last -= 1
         for i in range(last):
             latent = low + hot[i]
-            near[count] = latent
-            count += ranks[latent] >= bound
-    return count
+            found[near] = latent
+            near += ranks[latent] >= lowest
+    size = 0
+    for i in range(near):
+        latent = found[i]
+        room = for_lost * factors[1, latent] + for_norm * factors[2, latent]
+        room += for_whole * factors[3, latent]
+        if ranks[latent] + room >= bound:
+            found[size] = latent
+            size += 1
+    return size
 
 
 @kernel()
@@ -122,14 +151,14 @@ def top_screened(
     maxima = np.empty(groups, np.float32)
     spare = np.empty(d_sae, np.float32)
     hot = np.empty(groups, np.int64)
-    near = np.empty(d_sae + 1, np.int64)
-    latents = np.empty(limit, np.int64)
+    latents = np.empty(d_sae + 1, np.int64)
     new = np.empty(limit, np.int64)
     exact = np.empty(limit, np.float32)
     products = np.empty(limit, np.float32)
     known = np.empty(d_sae, np.float32)  # exact, where `ranks` is inf
-    factor, lost, norm, whole = factors[0], factors[1], factors[2], factors[3]
-    widest_lost, widest_norm, widest_whole = lost.max(), norm.max(), whole.max()
+    factor, widest = factors[0], np.empty(4, np.float32)
+    for i in range(4):
+        widest[i] = factors[i].max()
     for row in range(start, stop):
         open_[row] = True
         if not table[3, row] < np.inf:
@@ -157,25 +186,7 @@ def top_screened(
             ranks[latent] = np.inf
         if not abs(least) < np.inf:
             continue
-        for_lost = (table[2, row] + table[1, row]) * np.float32(1 + 1e-5)
-        for_norm = table[1, row] * np.float32(1 + 1e-5)
-        for_whole = max(table[3, row], np.float32(1)) * np.float32(SLACK)
-        widest = for_lost * widest_lost + for_norm * widest_norm + for_whole * widest_whole
-        lowest = least - widest - np.float32(1e-6) * (abs(least) + widest)
-        reaching = 0
-        for i in range(groups):
-            if maxima[i] >= lowest:
-                hot[reaching] = i
-                reaching += 1
-        found = 0
-        for i in range(those_reaching(lowest, ranks, hot, reaching, groups, near)):
-            latent = near[i]
-            room = for_lost * lost[latent] + for_norm * norm[latent]
-            room += for_whole * whole[latent]
-            if ranks[latent] + room >= least:
-                if found < limit:
-                    latents[found] = latent
-                found += 1
+        found = may_reach(least, table[:, row], ranks, maxima, factors, widest, hot, latents)
         if found > limit:
             continue
         fresh = 0
@@ -224,36 +235,18 @@ def above_screened(
     ranks = np.empty(d_sae, np.float32)
     maxima = np.empty(groups, np.float32)
     hot = np.empty(groups, np.int64)
-    near = np.empty(d_sae + 1, np.int64)
-    latents = np.empty(limit, np.int64)
+    latents = np.empty(d_sae + 1, np.int64)
     products = np.empty(limit, np.float32)
-    factor, lost, norm, whole = factors[0], factors[1], factors[2], factors[3]
-    widest_lost, widest_norm, widest_whole = lost.max(), norm.max(), whole.max()
+    factor, widest = factors[0], np.empty(4, np.float32)
+    for i in range(4):
+        widest[i] = factors[i].max()
     for row in range(start, stop):
         found[row] = -1
         if not table[3, row] < np.inf:
             continue
         line, bias = rows[row], offset[row % len(offset)]
         approximate(product[row], table[0, row], factor, bias, False, ranks, maxima)
-        for_lost = (table[2, row] + table[1, row]) * np.float32(1 + 1e-5)
-        for_norm = table[1, row] * np.float32(1 + 1e-5)
-        for_whole = max(table[3, row], np.float32(1)) * np.float32(SLACK)
-        widest = for_lost * widest_lost + for_norm * widest_norm + for_whole * widest_whole
-        lowest = bound - widest - np.float32(1e-6) * (abs(bound) + widest)
-        reaching = 0
-        for i in range(groups):
-            if maxima[i] >= lowest:
-                hot[reaching] = i
-                reaching += 1
-        size = 0
-        for i in range(those_reaching(lowest, ranks, hot, reaching, groups, near)):
-            latent = near[i]
-            room = for_lost * lost[latent] + for_norm * norm[latent]
-            room += for_whole * whole[latent]
-            if ranks[latent] + room >= bound:
-                if size < limit:
-                    latents[size] = latent
-                size += 1
+        size = may_reach(bound, table[:, row], ranks, maxima, factors, widest, hot, latents)
         if size > limit:
             continue
         dots(line, encoder, latents, size, products)

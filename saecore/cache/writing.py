@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,17 @@ class CacheWriter:
                     self._write_shard("held_out", number, rows)
             first = self.done()
             self.window.seek(first * self.manifest.rows_per_shard)
-            for number in range(first, self.shards):
-                progress(number, self.shards)
-                rows = self.window.next_rows(self.manifest.shard_rows("train", number))
-                self._write_shard("train", number, rows)
+            # A shard waits for the disk while the model makes the next one; never two at once.
+            with ThreadPoolExecutor(1, thread_name_prefix="cache") as writer:
+                writing: Future[None] | None = None
+                for number in range(first, self.shards):
+                    progress(number, self.shards)
+                    rows = self.window.next_rows(self.manifest.shard_rows("train", number))
+                    if writing is not None:
+                        writing.result()
+                    writing = writer.submit(self._write_shard, "train", number, rows)
+                if writing is not None:
+                    writing.result()
             progress(self.shards, self.shards)
 
     def _begin(self) -> None:

@@ -1,8 +1,8 @@
 """Activation functions of a language model in one pass over memory instead of eight.
 
-transformers writes GPT-2's GELU as a formula of tensors, for fidelity to old code. On a CPU that
-is a third of a small model's forward; torch computes the same function in one kernel, which
-differs by rounding alone (in half precision it is nearer to the truth: it rounds once).
+transformers writes GPT-2's GELU as a formula of tensors, for fidelity to old code. torch computes
+the same function in one kernel, which differs by rounding alone (in half precision it is nearer to
+the truth: it rounds once).
 """
 
 from __future__ import annotations

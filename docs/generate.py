@@ -8,6 +8,8 @@ described, whatever else is installed.
 from __future__ import annotations
 
 import argparse
+import ast
+import importlib
 import inspect
 import sys
 import types
@@ -18,18 +20,19 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import attrs
 import click
 
-from saecore import hookspecs
 from saecore.cli import COMMANDS, cli
-from saecore.components import KINDS, TAGS, Choice
 from saecore.config.experiment import Experiment
-from saecore.config.explain import field_docs
-from saecore.config.structure import show
-from saecore.plugins import Host, use_host
+from saecore.config.messages import field_docs
+from saecore.plugins import hookspecs
+from saecore.plugins.component import Choice
+from saecore.plugins.hookspecs import KINDS, TAGS
+from saecore.plugins.host import Host, use_host
+from saecore.plugins.problems import show
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py; change the docstrings in the code instead. -->\n\n"
 FORMATS = (
-    "Formats of published SAEs, recognised by their files; `source=` names one. Nothing is read "
+    "Formats of published SAEs, recognized by their files; `source=` names one. Nothing is read "
     "that cannot be read for certain: a setting that we cannot express, a tensor that is missing, "
     "left over, not finite or of another size is an error with its name"
 )
@@ -133,7 +136,8 @@ def _components(kind: str, host: Host) -> str:
     for name in host.names(kind):
         component = host.component(kind, name)
         if kind == "release":  # the rules by which it is read; there are no settings
-            text += f"\n## {name}\n\n{_prose(inspect.getmodule(component.config))}\n"
+            module = importlib.import_module(host.provider(kind, name).module)
+            text += f"\n## {name}\n\n{_prose(module)}\n"
             continue
         if kind == "command":
             text += f"\n## {name}\n\n{_command(component.builder()(), f'saecore {name}')}"
@@ -168,19 +172,19 @@ def _type(field: Any, hint: Any) -> str:
             kind = field.metadata[key]
             name = f"[{kind}]({Path(_page(kind)).name})"
             return f"array of tables: {name}" if key == "choices" else name
-    return _spelt(hint)
+    return _spelled(hint)
 
 
-def _spelt(hint: Any) -> str:
+def _spelled(hint: Any) -> str:
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return " or ".join(_spelt(one) for one in inner if one is not types.NoneType)
+        return " or ".join(_spelled(one) for one in inner if one is not types.NoneType)
     if origin is Literal:
         return " or ".join(f"`{show(one)}`" for one in inner)
     if origin is tuple:
         if inner[1:] == (...,):
-            return f"list of {_spelt(inner[0])}s"
-        return f"[{', '.join(_spelt(one) for one in inner)}]"
+            return f"list of {_spelled(inner[0])}s"
+        return f"[{', '.join(_spelled(one) for one in inner)}]"
     return PLAIN.get(origin or hint, getattr(hint, "__name__", str(hint)))
 
 
@@ -228,8 +232,28 @@ def _hooks() -> str:
         if hasattr(function, "saecore_spec"):
             parameters = ", ".join(inspect.signature(function).parameters)
             text += f"\n## {name}({parameters})\n\n{_paragraphs(function)}\n"
-    text += "\n## Kinds\n\n| kind | what `build` is |\n|---|---|\n"
-    return text + "".join(f"| `{kind}` | `{build}` |\n" for kind, build in KINDS.items())
+    text += f"\n## Kinds\n\n{_paragraphs(hookspecs.Builds)}\n\n"
+    text += "| kind | what `build` returns | `build` |\n|---|---|---|\n"
+    for kind, build in KINDS.items():
+        summary = inspect.getdoc(vars(hookspecs.Builds)[kind].__func__)
+        text += f"| `{kind}` | {summary} | `{build.replace('|', chr(92) + '|')}` |\n"
+    return (
+        text
+        + "\nWhere the types are defined:\n\n"
+        + "".join(f"- `{name}`: `{module}`\n" for name, module in sorted(_types().items()))
+    )
+
+
+def _types() -> dict[str, str]:
+    """The types on the page of hooks, and the modules that define them."""
+    tree = ast.parse(inspect.getsource(hookspecs))
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    return {
+        alias.name: str(node.module)
+        for node in imports
+        if str(node.module).startswith("saecore.core")
+        for alias in node.names
+    }
 
 
 def _paragraphs(described: Any) -> str:

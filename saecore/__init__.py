@@ -9,47 +9,48 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from saecore._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from saecore.codes import Codes
-    from saecore.components import Component
-    from saecore.config import Experiment, load_experiment
-    from saecore.config.architecture import ArchitectureConfig
+    from saecore.analysis.features import features
+    from saecore.config.experiment import Experiment
+    from saecore.config.load import load_experiment
+    from saecore.core.architecture_config import ArchitectureConfig
+    from saecore.core.sae import SAE
+    from saecore.core.sae_config import Shape
     from saecore.errors import SaecoreError
-    from saecore.evaluating import evaluate
-    from saecore.hooked.attribution import attribute
-    from saecore.hooked.splice import splice
-    from saecore.hooked.transformer import HookedSAETransformer
-    from saecore.hookspecs import hookimpl
-    from saecore.language_model.config import LanguageModelSAERunnerConfig
-    from saecore.language_model.runner import SAETrainingRunner
-    from saecore.language_model.store import ActivationsStore
-    from saecore.looking.features import features
+    from saecore.evaluation.evaluate import evaluate
+    from saecore.ops.codes import Codes
+    from saecore.plugins.component import Component
+    from saecore.plugins.hookspecs import hookimpl
     from saecore.releases.publish import upload_saes_to_huggingface
-    from saecore.runner import run
-    from saecore.sae import SAE
-    from saecore.sae_config import Shape
+    from saecore.runs.run import run
+    from saecore.saelens.activations_store import ActivationsStore
+    from saecore.saelens.runner import SAETrainingRunner
+    from saecore.saelens.runner_config import LanguageModelSAERunnerConfig
+    from saecore.splicing.attribution import attribute
+    from saecore.splicing.hooked_transformer import HookedSAETransformer
+    from saecore.splicing.splice import splice
 
 _HOME = {
-    "SAE": "saecore.sae",
-    "ActivationsStore": "saecore.language_model.store",
-    "ArchitectureConfig": "saecore.config.architecture",
-    "Codes": "saecore.codes",
-    "Component": "saecore.components",
-    "Experiment": "saecore.config",
-    "HookedSAETransformer": "saecore.hooked.transformer",
-    "LanguageModelSAERunnerConfig": "saecore.language_model.config",
-    "SAETrainingRunner": "saecore.language_model.runner",
+    "SAE": "saecore.core.sae",
+    "ActivationsStore": "saecore.saelens.activations_store",
+    "ArchitectureConfig": "saecore.core.architecture_config",
+    "Codes": "saecore.ops.codes",
+    "Component": "saecore.plugins.component",
+    "Experiment": "saecore.config.experiment",
+    "HookedSAETransformer": "saecore.splicing.hooked_transformer",
+    "LanguageModelSAERunnerConfig": "saecore.saelens.runner_config",
+    "SAETrainingRunner": "saecore.saelens.runner",
     "SaecoreError": "saecore.errors",
-    "Shape": "saecore.sae_config",
-    "attribute": "saecore.hooked.attribution",
-    "evaluate": "saecore.evaluating",
-    "features": "saecore.looking.features",
-    "hookimpl": "saecore.hookspecs",
-    "load_experiment": "saecore.config",
-    "run": "saecore.runner",
-    "splice": "saecore.hooked.splice",
+    "Shape": "saecore.core.sae_config",
+    "attribute": "saecore.splicing.attribution",
+    "evaluate": "saecore.evaluation.evaluate",
+    "features": "saecore.analysis.features",
+    "hookimpl": "saecore.plugins.hookspecs",
+    "load_experiment": "saecore.config.load",
+    "run": "saecore.runs.run",
+    "splice": "saecore.splicing.splice",
     "upload_saes_to_huggingface": "saecore.releases.publish",
 }
 

@@ -33,7 +33,7 @@ class ListSource:
     """An activation source over given batches, each taken whole."""
 
     def __init__(self, batches):
-        from saecore.step import Batch
+        from saecore.core.step import Batch
 
         self._batches = [Batch(one, one) for one in batches]
         self._next = 0

@@ -9,47 +9,47 @@ from pathlib import Path
 
 import click
 
-from saecore.components import KINDS
 from saecore.errors import PluginError, SaecoreError
-from saecore.plugins import Host, current_host, use_host
+from saecore.plugins.hookspecs import KINDS
+from saecore.plugins.host import Host, current_host, use_host
 
 COMMANDS = {
-    "run": "Train an SAE as an experiment file says, evaluate it and save it.",
+    "run": "Train the SAE that an experiment file describes, evaluate it and save it.",
     "check": "Validate an experiment file and print it resolved, with the origin of each value.",
-    "show": "List the points of a sweep, or print an experiment resolved.",
-    "compare": "Compare runs: a table, and a report with the plots people publish.",
+    "show": "List the points of a sweep, or print a resolved experiment.",
+    "compare": "Compare runs: a table, and a report with the usual plots.",
     "cache": "Write the activations that an experiment trains on to disk.",
     "tokenize": "Write the tokens of an experiment's text to disk.",
     "evaluate": "Measure an SAE on held-out text.",
     "plot": "Plot the curves of runs, the density of latents, sparsity against reconstruction.",
-    "dashboard": "Write a page on which the features of an SAE can be looked at.",
-    "runs": "List finished and unfinished runs with their figures.",
+    "dashboard": "Write a web page that shows the features of an SAE.",
+    "runs": "List finished and unfinished runs with their metrics.",
     "verify": "Check every file of a run: checkpoints, metrics, the saved SAE.",
     "releases": "Search the published SAEs that can be loaded by name.",
-    "pull": "Download a published SAE, check it, say what it is.",
+    "pull": "Download a published SAE, check it and describe it.",
     "push": "Publish an SAE, a run or a cache on the Hugging Face hub.",
-    "verify-release": "Measure a published SAE's L0 and explained variance and compare.",
+    "verify-release": "Measure a published SAE's L0 and explained variance, and compare them.",
     "convert": "Write an SAE in the format of another library.",
     "plugins": "List the installed plugins, or describe one.",
     "init": "Write the example experiments into a directory.",
-    "new-plugin": "Write a package with a plugin of your own, its test and an experiment.",
+    "new-plugin": "Write a package with a new plugin, its test and an experiment.",
 }
-"""Core commands and their help; each lives in the module of its name (`-` is `_`) here."""
+"""Core commands and their help; each is a module of this package (`-` becomes `_`)."""
 
 
 class Commands(click.Group):
-    """Core commands by name, and those of `command` plugins, none imported before its call."""
+    """Core commands, and those of `command` plugins; none is imported before it is called."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Look a command up among the plugins that --block and --plugin leave."""
+        """Apply --block and --plugin, then look the command up."""
         block, files = ctx.params["block"], ctx.params["files"]
         use_host(Host(block, files) if block or files else None)
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names; plugins after the core's."""
+        """List all names: the core's, then those of plugins."""
         return [*COMMANDS, *(n for n in current_host().names("command") if n not in COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -70,7 +70,7 @@ class Commands(click.Group):
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in --help, from the table: nothing is imported for it."""
+        """Write the list of commands in --help, without importing any."""
         rows = []
         for name in self.list_commands(ctx):
             if name in COMMANDS:
@@ -88,7 +88,7 @@ class Commands(click.Group):
     "--block",
     multiple=True,
     metavar="NAME",
-    help="Do without a plugin (kind.name) or without all plugins of a distribution.",
+    help="Switch off a plugin (kind.name) or all plugins of a distribution. Repeatable.",
 )
 @click.option(
     "--plugin",
@@ -96,7 +96,7 @@ class Commands(click.Group):
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Use a local plugin file; this runs its code.",
+    help="Use a local plugin file, which runs its code. Repeatable.",
 )
 def cli(block: Sequence[str], files: Sequence[Path]) -> None:
     """Train, load and compare sparse autoencoders on language-model activations.
@@ -106,7 +106,7 @@ def cli(block: Sequence[str], files: Sequence[Path]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; errors that a user can act on are one line and exit code 2."""
+    """Run the command line; a SaecoreError is printed without a traceback, with exit code 2."""
     try:
         cli.main(args=None if argv is None else list(argv), prog_name="saecore")
     except SaecoreError as error:

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from saecore.cli._options import (
+    directory_option,
+    experiment_argument,
+    set_option,
+    trust_remote_code_option,
+)
+from saecore.errors import labeled_errors
+
 if TYPE_CHECKING:
-    from saecore.cache.manifest import Precision
-    from saecore.cache.writing import CacheWriter
+    from saecore.activations.cache.manifest import Precision
+    from saecore.activations.cache.writer import CacheWriter
 
 
 @click.command("cache")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--to",
-    "directory",
-    type=click.Path(path_type=Path),
-    help="Directory of the cache; default: activations/<name of the experiment>.",
-)
+@experiment_argument
+@directory_option("activations")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "int8"]),
@@ -34,17 +37,11 @@ if TYPE_CHECKING:
     "hooks",
     multiple=True,
     metavar="HOOK",
-    help="A hook besides those of the file. Can be given several times.",
+    help="A hook in addition to those of the file; may be repeated.",
 )
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Lay a value over the file."
-)
-@click.option("--estimate", is_flag=True, help="Say how much space and time it takes, and stop.")
-@click.option(
-    "--trust-remote-code",
-    is_flag=True,
-    help="Run the Python code that comes with the model, if it has any.",
-)
+@set_option()
+@click.option("--estimate", is_flag=True, help="Print the space and time needed, and stop.")
+@trust_remote_code_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -56,61 +53,64 @@ def command(
     estimate: bool,
     trust_remote_code: bool,
 ) -> None:
-    """Write the activations that a run of FILE would train on, in its order, in one pass.
+    """Write the activations that a run of FILE would train on, in the same order, in one pass.
 
-    [model], [dataset], [buffer], training.tokens and evaluation.tokens of FILE say which. Train on
-    them with dataset.type = "cached". Stopped or killed, the same command goes on where it was.
+    [model], [dataset], [buffer], training.tokens and evaluation.tokens of FILE decide which. Train
+    on them with dataset.type = "cached". After an interruption, rerun the command: it resumes.
     """
-    from saecore.config import load_experiment
+    from saecore.config.load import load_experiment
 
     experiment, layers = load_experiment(file, settings)
-    from saecore.cache.writing import prepare
-    from saecore.signals import Interrupted, Signals
-    from saecore.trust import remote_code
+    from saecore.activations.cache.writer import prepare
+    from saecore.runs.signals import Interrupted, Signals
+    from saecore.storage.remote_code import remote_code
 
     directory = directory or Path("activations") / experiment.name
     try:
-        with Signals(), remote_code(trust_remote_code):
-            writer = prepare(experiment, directory, dtype, hooks, layers.source)
+        with Signals(), remote_code(trust_remote_code), labeled_errors(layers.label):
+            writer = prepare(experiment, directory, dtype, hooks)
             _announce(writer)
             if not estimate:
                 writer.write(_progress)
     except KeyboardInterrupt as stop:
         again = shlex.join(["saecore", *_words(ctx)])
-        click.echo(f"{stop or 'stopped'}; whole shards are kept; go on with:\n  {again}", err=True)
+        click.echo(
+            f"{stop or 'stopped'}; complete shards are kept; resume with:\n  {again}", err=True
+        )
         ctx.exit(128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT))
     if not estimate:
         click.echo(
-            f"{directory}: whole\n  train on it: saecore run {file} "
+            f"{directory}: complete\n  train on it: saecore run {file} "
             f"--set dataset.type=cached --set dataset.path={directory}\n"
             f"  check it:    saecore verify {directory}"
         )
 
 
 def _words(ctx: click.Context) -> list[str]:
-    """The command as it was given."""
-    given = ctx.params
-    words = ["cache", str(given["file"])]
-    if given["directory"]:
-        words += ["--to", str(given["directory"])]
-    words += ["--dtype", given["dtype"]]
-    words += [word for one in given["hooks"] for word in ("--hook", one)]
-    words += [word for one in given["settings"] for word in ("--set", one)]
-    return words + (["--trust-remote-code"] if given["trust_remote_code"] else [])
+    """The arguments of this command, to rerun it."""
+    options = ctx.params
+    words = ["cache", str(options["file"])]
+    if options["directory"]:
+        words += ["--to", str(options["directory"])]
+    words += ["--dtype", options["dtype"]]
+    words += [word for hook in options["hooks"] for word in ("--hook", hook)]
+    words += [word for setting in options["settings"] for word in ("--set", setting)]
+    return words + (["--trust-remote-code"] if options["trust_remote_code"] else [])
 
 
 def _announce(writer: CacheWriter) -> None:
-    """What will be written, and what that takes."""
+    """Print what will be written, and its cost."""
     manifest, estimate = writer.manifest, writer.estimate()
     click.echo(
         f"{writer.directory}: {manifest.rows:,} tokens and {manifest.held_out_rows:,} held out, "
-        f"{len(manifest.hooks)} hook(s) in {manifest.dtype}, {manifest.row_bytes():,} bytes a token"
+        f"{len(manifest.hooks)} hook(s) in {manifest.dtype}, "
+        f"{manifest.row_bytes():,} bytes per token"
     )
     if done := writer.done():
-        click.echo(f"{done} of {writer.shards} shards are there")
+        click.echo(f"{done} of {writer.shards} shards are already written")
     click.echo(
         f"to write: {estimate.bytes / 1e9:.3f} GB ({estimate.free / 1e9:.0f} GB free), about "
-        f"{estimate.seconds / 60:.1f} minutes of the model"
+        f"{estimate.seconds / 60:.1f} minutes of model time"
     )
 
 

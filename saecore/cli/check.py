@@ -8,45 +8,47 @@ from typing import TYPE_CHECKING
 
 import click
 
+from saecore.cli._options import experiment_argument, json_option, set_option
+from saecore.errors import labeled_errors, warn
+
 if TYPE_CHECKING:
-    from saecore.config import Experiment
-    from saecore.plan import Plan
+    from saecore.config.experiment import Experiment
+    from saecore.runs.planning.plan import Plan
 
 
 @click.command("check")
-@click.argument("file", type=click.Path(path_type=Path))
+@experiment_argument
+@set_option()
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Lay a value over the file."
+    "--no-measure", is_flag=True, help="Do not load the model: the plan has no memory and no time."
 )
-@click.option(
-    "--no-measure", is_flag=True, help="Do not load the model: no memory and no time in the plan."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 @click.pass_context
 def command(
     ctx: click.Context, file: Path, settings: tuple[str, ...], no_measure: bool, as_json: bool
 ) -> None:
-    """Validate FILE, print every setting with where it was set, and what a run would take.
+    """Validate FILE; print every setting with its origin, and the memory and time of a run.
 
-    The origin of a value is the file, a file it extends, --set, or "default". The plan follows as
-    comments: memory from sizes and a measurement of a few seconds, time from the latter. An
-    experiment that does not fit into memory is refused with the value to lower. Of a sweep, every
-    point is validated, and the plan says which are trained side by side; `saecore show` prints one.
+    The origin of a value is the file, a file that it extends, --set, or "default". The plan follows
+    as comments: memory from sizes and a measurement of a few seconds, time from the measurement. An
+    experiment that does not fit into memory is refused with the value to lower. For a sweep, every
+    point is validated, and the plan lists which are trained side by side; `saecore show` prints
+    a single point.
     """
-    from saecore.config import load_experiment
-    from saecore.config.explain import annotated, to_tables
-    from saecore.config.sweep import load_sweep
+    from saecore.config.load import LoadedExperiment, load
+    from saecore.config.messages import annotated, to_tables
 
-    sweep = load_sweep(file, settings)
-    if sweep is not None:
-        from saecore.cli._sweep_plan import check_sweep
+    loaded = load(file, settings)
+    if not isinstance(loaded, LoadedExperiment):
+        from saecore.cli._plan_text import check_sweep
 
-        ctx.exit(1 if check_sweep(sweep, not no_measure, as_json) else 0)
-    experiment, layers = load_experiment(file, settings)
-    modelled = experiment.model is not None  # a dataset's own activations need no plan
-    plan = _plan(experiment, layers.source) if modelled and not no_measure else None
+        ctx.exit(1 if check_sweep(loaded, not no_measure, as_json) else 0)
+    experiment, layers = loaded.experiment, loaded.layers
+    has_model = experiment.model is not None  # a dataset of activations needs no plan
+    with labeled_errors(layers.label):
+        plan = _plan(experiment) if has_model and not no_measure else None
     if as_json:
-        from saecore.plan import as_tables
+        from saecore.runs.planning.plan import as_tables
 
         tables = {"experiment": to_tables(experiment), "origins": layers.origins}
         click.echo(json.dumps({**tables, "plan": plan and as_tables(plan)}, indent=1))
@@ -55,58 +57,28 @@ def command(
     t = experiment.training
     click.echo(f"# {t.steps * t.batch_size:,} tokens in {t.steps:,} steps of {t.batch_size:,}")
     if plan is not None:
-        click.echo("\n".join(f"# {line}" for line in _lines(plan)))
+        from saecore.cli._plan_text import plan_lines
+
+        click.echo("\n".join(f"# {line}" for line in plan_lines(plan)))
 
 
-def _plan(experiment: Experiment, source: str) -> Plan:
-    """Load the model, count, measure; refuse what does not fit before and after measuring."""
-    from saecore.plan import make_plan, measure, refuse_if_too_big
-    from saecore.plan.record import CLOSE, size
-    from saecore.reading import pick_device, sizes
-    from saecore.sae_config import DTYPES
+def _plan(experiment: Experiment) -> Plan:
+    """Load the model, count, measure; refuse a plan that does not fit, before and afterwards."""
+    from saecore.activations.build import sizes
+    from saecore.runs.inputs import load_model
+    from saecore.runs.planning.memory import make_plan
+    from saecore.runs.planning.plan import CLOSE, refuse_if_too_big, size
+    from saecore.runs.planning.profile import measure
 
-    model = experiment.language_model
-    device = pick_device(model.device, source)
-    backend = model.plugin.build(device, DTYPES[model.dtype])
-    d_in, d_out = sizes(experiment, backend, source)
+    backend, device = load_model(experiment)
+    d_in, d_out = sizes(experiment, backend)
     plan = make_plan(experiment, backend, d_in, d_out, device)
     refuse_if_too_big(plan)
-    plan = plan.measured(measure(experiment, backend, plan, device, source))
+    plan = plan.measured(measure(experiment, backend, plan, device))
     refuse_if_too_big(plan)
     if plan.needed > CLOSE * plan.limit:
-        click.echo(
-            f"warning: the run takes {size(plan.needed)} of the {size(plan.limit)} of memory on "
-            f"{plan.device}; another program may leave too little",
-            err=True,
+        warn(
+            f"the run takes {size(plan.needed)} of the {size(plan.limit)} of memory on "
+            f"{plan.device}; another program may leave too little"
         )
     return plan
-
-
-def _lines(plan: Plan) -> list[str]:
-    from saecore.plan.record import size
-
-    rows = {name: part.bytes for name, part in plan.memory.items()}
-    rows.update({f"working memory: {name}": one.bytes for name, one in plan.working.items()})
-    share = plan.needed / max(1, plan.limit)
-    rows = {name: number for name, number in rows.items() if number}
-    lines = [f"{plan.fills:,} fills of the window; memory on {plan.device}:"]
-    lines += [f"  {name:<30}{size(number):>10}" for name, number in rows.items()]
-    total = f"{size(plan.needed):>10} of {size(plan.limit)} ({share:.0%})"
-    lines.append(f"  {'in all':<30}{total}")
-    seen = plan.measurement
-    if seen is not None and plan.seconds is not None:
-        rate = plan.tokens / max(plan.seconds, 1e-9)
-        lines.append(
-            f"training takes about {duration(plan.seconds)}, {rate:,.0f} tokens/s "
-            f"(model {1 / seen.seconds_per_token:,.0f}, "
-            f"SAE {plan.batch_size / seen.seconds_per_step:,.0f}): an estimate from a short "
-            "measurement; reading text and evaluation not included"
-        )
-    return lines
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

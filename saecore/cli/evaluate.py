@@ -10,49 +10,38 @@ from typing import TYPE_CHECKING
 
 import click
 
+from saecore.cli._options import (
+    dataset_option,
+    json_option,
+    model_option,
+    set_option,
+    trust_remote_code_option,
+)
+
 if TYPE_CHECKING:
-    from saecore.evaluating import Evaluation
+    from saecore.evaluation.evaluate import Evaluation
 
 
 WIDTH = 120
-"""Columns of the table where no terminal says how many there are."""
+"""Width of the table if the output is not a terminal."""
 
 
 @click.command("evaluate")
-@click.argument("given", metavar="SAE_OR_RUN")
-@click.option(
-    "--model",
-    metavar="MODEL",
-    help="Name or path of the language model; default: the SAE's own.",
-)
-@click.option(
-    "--dataset",
-    metavar="DATASET",
-    help="Name or path of the text; default: what the SAE was trained on, held out.",
-)
+@click.argument("sae", metavar="SAE_OR_RUN")
+@model_option
+@dataset_option
 @click.option(
     "--evaluators",
     metavar="NAME,…",
-    help="Which (`saecore plugins` lists them); default: those that need no settings, and the "
-    "run's.",
+    help="Evaluators to run (`saecore plugins` lists them); default: those without required "
+    "settings, and the run's.",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="A setting: model.*, dataset.*, evaluation.tokens, or EVALUATOR.*. Can be given "
-    "several times.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, in SAEBench's form.")
-@click.option("--mlflow", is_flag=True, help="Log the figures to MLflow, in the run's own store.")
-@click.option(
-    "--trust-remote-code",
-    is_flag=True,
-    help="Run the Python code that comes with the model, if it has any.",
-)
+@set_option("model.*, dataset.*, evaluation.tokens or EVALUATOR.*")
+@json_option("in SAEBench's format")
+@click.option("--mlflow", is_flag=True, help="Log the metrics to MLflow, in the run's own store.")
+@trust_remote_code_option
 def command(
-    given: str,
+    sae: str,
     model: str | None,
     dataset: str | None,
     evaluators: str | None,
@@ -63,40 +52,40 @@ def command(
 ) -> None:
     """Measure an SAE on held-out text, with 95 % confidence intervals over contexts.
 
-    SAE_OR_RUN is the directory of a run, whose experiment says the model and the text; the
-    directory or file of an SAE, whose metadata say them; or RELEASE:SAE_ID of the catalogue or the
-    hub.
+    SAE_OR_RUN is the directory of a run, whose experiment names the model and text; the directory
+    or file of an SAE, whose metadata name them; or RELEASE:SAE_ID from the catalogue or the hub.
     """
-    from saecore.evaluating import evaluate
-    from saecore.saebench import results
+    from saecore.evaluation.evaluate import evaluate
+    from saecore.evaluation.saebench import results
 
-    names = [one.strip() for one in evaluators.split(",") if one.strip()] if evaluators else None
-    done = evaluate(
-        given,
+    parts = evaluators.split(",") if evaluators else []
+    names = [name.strip() for name in parts if name.strip()]
+    evaluation = evaluate(
+        sae,
         model=model,
         dataset=dataset,
-        evaluators=names,
+        evaluators=names or None,
         settings=settings,
         trust_remote_code=trust_remote_code,
     )
     if mlflow:
-        log(done)
+        log(evaluation)
     if as_json:
-        click.echo(json.dumps(results(done), indent=1, allow_nan=False))
+        click.echo(json.dumps(results(evaluation), indent=1, allow_nan=False))
     else:
-        show(done)
+        show(evaluation)
 
 
-def show(done: Evaluation) -> None:
-    """The figures as a table."""
+def show(evaluation: Evaluation) -> None:
+    """Print the metrics as a table."""
     from rich.console import Console
     from rich.table import Table
 
-    cfg, data = done.sae.cfg, done.data
+    cfg, data = evaluation.sae.cfg, evaluation.data
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDTH
-    console.print(f"{done.name}: {cfg.architecture}, d_in = {cfg.d_in}, d_sae = {cfg.d_sae}")
+    console.print(f"{evaluation.name}: {cfg.architecture}, d_in = {cfg.d_in}, d_sae = {cfg.d_sae}")
     if "contexts" in data:
         name = data["model"].get("name", "model")
         console.print(
@@ -106,43 +95,52 @@ def show(done: Evaluation) -> None:
     for column, justify in (("", "left"), ("figure", "left"), ("value", "right"),
                             ("95 % interval", "left"), ("tokens", "right")):  # fmt: skip
         table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for name, figures in done.measured.figures.items():
+    for name, metrics in evaluation.measured.figures.items():
         title = name
-        for key, one in figures.items():
-            low_high = "" if one.interval is None else "{:.4g} … {:.4g}".format(*one.interval)
-            tokens = f"{one.tokens:,}" if one.tokens else "-"
-            table.add_row(title, key, f"{one.value:.4f}", low_high, tokens)
+        for key, metric in metrics.items():
+            interval = "" if metric.interval is None else "{:.4g} … {:.4g}".format(*metric.interval)
+            tokens = f"{metric.tokens:,}" if metric.tokens else "-"
+            table.add_row(title, key, f"{metric.value:.4f}", interval, tokens)
             title = ""
-        vectors = done.measured.vectors.get(name, {})
+        vectors = evaluation.measured.vectors.get(name, {})
         if vectors:
             table.add_row(title, f"({len(vectors)} per latent or label: --json)", "", "", "")
     if table.row_count:
         console.print(table)
-    for name, reason in done.measured.skipped.items():
+    for name, reason in evaluation.measured.skipped.items():
         console.print(f"{name} skipped: {reason}")
 
 
-def log(done: Evaluation) -> None:
-    """Send the figures to MLflow: to the run's own store, or to runs/mlflow.db."""
-    from saecore.config.explain import flatten
-    from saecore.config.structure import structure_choice
-    from saecore.plugins import current_host
-    from saecore.resume import read_record
-    from saecore.session import flat
-    from saecore.tracking import RunInfo
+def log(evaluation: Evaluation) -> None:
+    """Log the metrics to MLflow, in the run's own store or in runs/mlflow.db."""
+    from saecore.config.messages import flatten
+    from saecore.core.logger import RunInfo
+    from saecore.plugins.structure import structure_choice
+    from saecore.runs.training_run import flat
+    from saecore.storage.run_directory import RunDirectory
 
-    chosen: Sequence[dict[str, object]] = ()
+    loggers: Sequence[dict[str, object]] = ()
     steps, name = 1, "evaluate"
     directory = Path("runs") / name / time.strftime("%Y%m%d-%H%M%S")
-    if done.run is not None:
-        tables = read_record(done.run)["experiment"]
-        chosen = [one for one in tables.get("logger", ()) if one["type"] == "mlflow"]
+    if evaluation.run is not None:
+        tables = RunDirectory(evaluation.run).read_record()["experiment"]
+        loggers = [table for table in tables.get("logger", ()) if table["type"] == "mlflow"]
         training = tables["training"]
         steps = training["tokens"] // training["batch_size"]
-        directory, name = done.run, tables["name"]
-    table = chosen[0] if chosen else {"type": "mlflow"}
-    logger = structure_choice("logger", table, current_host()).build(directory)
-    parameters = {"sae": done.name, **dict(flatten(dict(done.settings)))}
-    logger.start(RunInfo(name, directory.name, directory, parameters, steps, 1, steps))
-    logger.scalars(steps, flat(done.measured.tables()))
+        directory, name = evaluation.run, tables["name"]
+    table = loggers[0] if loggers else {"type": "mlflow"}
+    logger = structure_choice("logger", table).build(directory)
+    parameters = {"sae": evaluation.name, **dict(flatten(dict(evaluation.settings)))}
+    logger.start(
+        RunInfo(
+            name=name,
+            id=directory.name,
+            directory=directory,
+            parameters=parameters,
+            steps=steps,
+            batch_size=1,
+            resumed_at=steps,
+        )
+    )
+    logger.scalars(steps, flat(evaluation.measured.tables()))
     logger.close()

@@ -7,38 +7,38 @@ from pathlib import Path
 import click
 
 from saecore.errors import SaecoreError
-from saecore.files import explained
+from saecore.storage.files import storage_errors
 
 
 def examples() -> Path:
-    """Where the example experiments are: in the wheel, or at the checkout of an editable install.
+    """Return the directory of the example experiments, in the wheel or in the checkout.
 
     Raises:
-        SaecoreError: neither is there.
+        SaecoreError: there is neither.
     """
     package = Path(__file__).parent.parent
-    for place in (package / "_experiments", package.parent / "experiments"):
-        if place.is_dir():
-            return place
-    raise SaecoreError("the example experiments are missing; install saecore again")
+    for directory in (package / "_experiments", package.parent / "experiments"):
+        if directory.is_dir():
+            return directory
+    raise SaecoreError("the example experiments are missing; reinstall saecore")
 
 
 @click.command("init")
 @click.argument("directory", type=click.Path(path_type=Path), default=Path())
 def command(directory: Path) -> None:
-    """Write the example experiments to DIRECTORY/experiments (default: here).
+    """Write the example experiments to DIRECTORY/experiments (default: the current directory).
 
-    Files that are there already are left alone.
+    Existing files are not changed.
     """
     target = directory / "experiments"
     source = examples()
-    for file in sorted(source.rglob("*.toml")):
-        to = target / file.relative_to(source)
-        if to.exists():
-            click.echo(f"kept     {to} (exists)")
+    for example in sorted(source.rglob("*.toml")):
+        copy = target / example.relative_to(source)
+        if copy.exists():
+            click.echo(f"kept     {copy} (exists)")
             continue
-        with explained(to):
-            to.parent.mkdir(parents=True, exist_ok=True)
-            to.write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
-        click.echo(f"wrote    {to}")
+        with storage_errors(copy, setting="DIRECTORY"):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(example.read_text(encoding="utf-8"), encoding="utf-8")
+        click.echo(f"wrote    {copy}")
     click.echo(f"next:    saecore run {target / 'topk.toml'}")

@@ -10,30 +10,30 @@ from string import Template
 
 import click
 
-from saecore.components import KINDS
 from saecore.errors import PluginError, nearest
-from saecore.files import explained
-from saecore.plugins import current_host
+from saecore.plugins.hookspecs import KINDS
+from saecore.plugins.host import current_host
+from saecore.storage.files import storage_errors
 
 TEMPLATES = Path(__file__).parent / "templates"
 OFFERED = ("architecture", "activation", "dataset", "logger", "evaluator", "release")
-"""Kinds that have a template: a directory of that name."""
+"""Kinds with a template, in the directory of that name."""
 
 LAST = {"release": "python -m $package.sample sample\n  saecore convert sample out --to saelens"}
-"""What to type last, by kind; `TRAIN` for the others."""
+"""The last command to type, by kind; `TRAIN` for the others."""
 
 TRAIN = "saecore run experiment.toml"
-"""What to type last, for kinds that take part in training."""
+"""The last command to type, for kinds that take part in training."""
 
 
 @click.command("new-plugin")
 @click.argument("name")
 @click.option("--kind", required=True, metavar="KIND", help=f"One of {', '.join(OFFERED)}.")
 def command(name: str, kind: str) -> None:
-    """Write a package that adds a plugin called NAME to ./saecore-NAME.
+    """Write a package with a plugin called NAME to ./saecore-NAME.
 
-    It works as it is written: code to change, a test with the conformance kit, an experiment (or,
-    for a release format, a sample).
+    The package works as written: code to change, a test with the conformance kit, and an experiment
+    (or, for a release format, a sample).
     """
     if kind not in OFFERED:
         why = "there is no template for this kind" if kind in KINDS else "no such kind"
@@ -43,7 +43,7 @@ def command(name: str, kind: str) -> None:
     _check_name(name, kind)
     directory = Path(f"saecore-{name.replace('_', '-')}")
     if directory.exists():
-        raise PluginError(f"{directory}: is there already; take another name or remove it")
+        raise PluginError(f"{directory}: already exists; choose another name or remove it")
     words = {
         "name": name,
         "Name": "".join(part.capitalize() for part in name.split("_")),
@@ -52,10 +52,10 @@ def command(name: str, kind: str) -> None:
         "distribution": directory.name,
     }
     sources = [*TEMPLATES.glob("*.tmpl"), *(TEMPLATES / kind).glob("*.tmpl")]
-    places = {_place(one.name.removesuffix(".tmpl"), words["package"]): one for one in sources}
-    for place, source in sorted(places.items()):
-        target = directory / place
-        with explained(target, setting="the current directory"):
+    files = {_path(file.name.removesuffix(".tmpl"), words["package"]): file for file in sources}
+    for path, source in sorted(files.items()):
+        target = directory / path
+        with storage_errors(target, setting="the current directory"):
             target.parent.mkdir(parents=True, exist_ok=True)
             text = Template(source.read_text(encoding="utf-8")).substitute(words)
             target.write_text(text, encoding="utf-8")
@@ -67,8 +67,8 @@ def command(name: str, kind: str) -> None:
     )
 
 
-def _place(file: str, package: str) -> Path:
-    """Where a file goes: code into the package, tests into `tests`, the rest at the top."""
+def _path(file: str, package: str) -> Path:
+    """Place code in the package, tests in `tests`, and everything else at the top."""
     if file.startswith("test_"):
         return Path("tests") / f"test_{package}.py"
     return Path(package) / file if file.endswith(".py") else Path(file)
@@ -82,10 +82,10 @@ def _check_name(name: str, kind: str) -> None:
         )
     if name in current_host().names(kind):
         owner = ", ".join(
-            f"{one.distribution} {one.version}"
-            for one in current_host().providers
-            if (one.kind, one.name) == (kind, name)
+            f"{provider.distribution} {provider.version}"
+            for provider in current_host().providers
+            if (provider.kind, provider.name) == (kind, name)
         )
-        raise PluginError(f"{kind}.{name} is provided by {owner} already; take another name")
+        raise PluginError(f"{kind}.{name} already exists, in {owner}; choose another name")
     if importlib.util.find_spec(f"saecore_{name}") is not None:
-        raise PluginError(f"a package saecore_{name} is installed already; take another name")
+        raise PluginError(f"a package saecore_{name} is already installed; choose another name")

@@ -6,33 +6,28 @@ from pathlib import Path
 
 import click
 
+from saecore.cli._options import out_option, runs_argument, title_option
 from saecore.errors import SaecoreError
 
-ENDINGS = (".png", ".svg", ".html")
+EXTENSIONS = (".png", ".svg", ".html")
 
 
 @click.command("plot")
-@click.argument("places", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUNS…")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    default=Path("plots.png"),
-    show_default=True,
-    help="The file to write: its ending says the format, .png, .svg or .html.",
-)
-@click.option("--title", help="Heading of a page; default: the name of the first directory.")
-def command(places: tuple[Path, ...], out: Path, title: str | None) -> None:
-    """Plot finished RUNS: directories of runs, of sweeps, or of several runs.
+@runs_argument
+@out_option("PNG, SVG or HTML", default="plots.png")
+@title_option("the name of the first directory")
+def command(paths: tuple[Path, ...], out: Path, title: str | None) -> None:
+    """Plot finished RUNS: directories of runs, of sweeps, or directories that contain runs.
 
-    Losses, explained variance, L0 and dead latents over training, how dense the latents are, and
-    sparsity against reconstruction where there are several runs.
+    Draws losses, explained variance, L0 and dead latents over training, the density of latents
+    and, for several runs, reconstruction against sparsity.
     """
-    if out.suffix.lower() not in ENDINGS:
-        raise SaecoreError(f"--out {out}: expected a file that ends in {', '.join(ENDINGS)}")
-    from saecore.compare import read_runs
-    from saecore.plots import plots, write_plots
+    if out.suffix.lower() not in EXTENSIONS:
+        raise SaecoreError(f"--out {out}: expected a file that ends in {', '.join(EXTENSIONS)}")
+    from saecore.reports.matplotlib import write_plots
+    from saecore.reports.plots import plots
+    from saecore.reports.runs import read_runs
 
-    runs = read_runs(places)
-    write_plots(out, plots(runs), title or places[0].resolve().name)
+    runs = read_runs(paths)
+    write_plots(out, plots(runs), title or paths[0].resolve().name)
     click.echo(f"wrote {out}: {len(runs)} run{'s' if len(runs) != 1 else ''}")

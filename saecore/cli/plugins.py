@@ -7,36 +7,37 @@ from typing import Any
 
 import click
 
-from saecore.plugins import Host, Provider, current_host
+from saecore.cli._options import json_option
+from saecore.plugins.host import Provider, current_host
 
 
 @click.command("plugins")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 def command(name: str | None, as_json: bool) -> None:
     """List every plugin, or describe those called NAME (such as topk or architecture.topk)."""
     host = current_host()
     if name is None:
-        rows = [_row(host, one) for one in host.providers]
+        rows = [_row(provider) for provider in host.providers]
         click.echo(json.dumps(rows, indent=1) if as_json else _table(rows))
         return
-    found = [one for one in host.providers if name in (one.name, one.full_name)]
-    if not found:
+    providers = [p for p in host.providers if name in (p.name, p.full_name)]
+    if not providers:
         from saecore.errors import PluginError, nearest
 
-        names = [one.full_name if "." in name else one.name for one in host.providers]
+        names = [p.full_name if "." in name else p.name for p in host.providers]
         raise PluginError(
             f'no plugin named "{name}"{nearest(name, names)} (`saecore plugins` lists them)'
         )
-    described = [_describe(host, one) for one in found]
+    described = [_describe(provider) for provider in providers]
     click.echo(json.dumps(described, indent=1) if as_json else "\n\n".join(map(_page, described)))
 
 
-def _row(host: Host, provider: Provider) -> dict[str, str]:
+def _row(provider: Provider) -> dict[str, str]:
     from saecore.errors import PluginError
 
     try:
-        summary = host.component(provider.kind, provider.name).summary
+        summary = current_host().component(provider.kind, provider.name).summary
     except PluginError as error:
         summary = f"(unusable: {error})"
     return {
@@ -44,7 +45,7 @@ def _row(host: Host, provider: Provider) -> dict[str, str]:
         "name": provider.name,
         "distribution": provider.distribution,
         "version": provider.version,
-        "summary": " ".join(summary.split()),  # a table of lines, whatever a plugin says
+        "summary": " ".join(summary.split()),  # one line in the table, whatever the plugin says
     }
 
 
@@ -55,13 +56,13 @@ def _table(rows: list[dict[str, str]]) -> str:
     return "\n".join("  ".join(f"{row[c]:<{widths[c]}}" for c in columns).rstrip() for row in lines)
 
 
-def _describe(host: Host, provider: Provider) -> dict[str, Any]:
+def _describe(provider: Provider) -> dict[str, Any]:
     import attrs
 
-    from saecore.config.explain import field_docs
-    from saecore.config.structure import show
+    from saecore.config.messages import field_docs
+    from saecore.plugins.problems import show
 
-    component = host.component(provider.kind, provider.name)
+    component = current_host().component(provider.kind, provider.name)
     docs = field_docs(component.config)
     fields = []
     for field in attrs.fields(component.config):
@@ -78,7 +79,7 @@ def _describe(host: Host, provider: Provider) -> dict[str, Any]:
                 "doc": docs.get(field.name, ""),
             }
         )
-    return {**_row(host, provider), "fields": fields}
+    return {**_row(provider), "fields": fields}
 
 
 def _page(plugin: dict[str, Any]) -> str:

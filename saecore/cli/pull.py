@@ -6,27 +6,27 @@ from pathlib import Path
 
 import click
 
+from saecore.cli._options import release_arguments
 from saecore.errors import ReleaseError
 
 
 @click.command("pull")
-@click.argument("release")
-@click.argument("sae_id", default="")
+@release_arguments
 @click.option(
     "--to",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write it there in saecore's form, too, whatever its format is.",
+    help="Also save it to DIR in saecore's format.",
 )
 def command(release: str, sae_id: str, to: Path | None) -> None:
-    """Download a published SAE, check it by loading it, and say what it is.
+    """Download a published SAE, check it by loading it, and print a summary.
 
-    RELEASE is a release of the catalogue, a hub repository (username/repo-name) or a directory,
-    SAE_ID the SAE's name or path in it.
+    RELEASE is a release of the catalogue, a hub repository (username/repo-name) or a directory, and
+    SAE_ID the SAE's name or path in it; RELEASE:SAE_ID is the same.
     """
     if to is not None and to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ReleaseError(f"--to {to}: is there already; name a directory that is new or empty")
-    from saecore.sae import SAE
+        raise ReleaseError(f"--to {to}: already exists; choose a directory that is new or empty")
+    from saecore.core.sae import SAE
 
     sae, _, sparsity = SAE.from_pretrained(release, sae_id, dtype=None)
     metadata = sae.cfg.metadata

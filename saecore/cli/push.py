@@ -1,4 +1,4 @@
-"""`saecore push PATH --repo USER/NAME`."""
+"""`saecore push SAE_OR_RUN --repo USER/NAME`."""
 
 from __future__ import annotations
 
@@ -9,57 +9,60 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from saecore.releases.upload import Published
+    from saecore.storage.hub_upload import Published
 
 
 @click.command("push")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--repo", required=True, metavar="USER/NAME", help="Repository of the hub.")
-@click.option("--id", "name", metavar="ID", help="Name of the SAE; default: that of its hook.")
-@click.option("--license", "licence", metavar="NAME", help="What the hub calls it, such as mit.")
+@click.argument("name", metavar="SAE_OR_RUN")
+@click.option("--repo", required=True, metavar="USER/NAME", help="The hub repository.")
+@click.option(
+    "--id", "sae_id", metavar="ID", help="The SAE's name in the repository; default: its hook."
+)
+@click.option("--license", "license", metavar="NAME", help="The license, such as mit.")
 @click.option("--private", is_flag=True, help="Make a new repository private.")
-@click.option("--revision", metavar="BRANCH", help="Another branch than the main one.")
-@click.option("--overwrite", is_flag=True, help="Replace files of other content without asking.")
+@click.option("--revision", metavar="BRANCH", help="The branch; default: the main one.")
+@click.option("--overwrite", is_flag=True, help="Replace files with other content without asking.")
 def command(
-    path: Path,
+    name: str,
     repo: str,
-    name: str | None,
-    licence: str | None,
+    sae_id: str | None,
+    license: str | None,
     private: bool,
     revision: str | None,
     overwrite: bool,
 ) -> None:
-    """Publish PATH on the Hugging Face hub, in one commit, with a card.
+    """Publish an SAE or a cache on the Hugging Face hub, in one commit, with a card.
 
-    PATH is the directory of a run or of an SAE (of any format that can be read), or one that
-    `saecore cache` or `saecore tokenize` has written. Log in before with `hf auth login`, or set
-    HF_TOKEN.
+    SAE_OR_RUN is the directory of a run or an SAE (in any format that can be read), the file of an
+    SAE, RELEASE:SAE_ID of the catalogue or the hub, or a directory that `saecore cache` or `saecore
+    tokenize` has written. Log in first with `hf auth login`, or set HF_TOKEN.
     """
+    from saecore.errors import ConflictError
     from saecore.releases.publish import upload_saes_to_huggingface
     from saecore.releases.publish_cache import cache_type, upload_cache
-    from saecore.releases.upload import ConflictError
 
-    cache = cache_type(path)
-    if cache is not None and name is not None:
-        raise click.UsageError("--id is for SAEs; a cache takes a repository of its own")
+    directory = Path(name).expanduser()
+    cache = cache_type(directory)
+    if cache is not None and sae_id is not None:
+        raise click.UsageError("--id is for SAEs; a cache fills a whole repository")
 
     def push(overwrite: bool) -> Published:
         if cache is not None:
             return upload_cache(
-                path,
+                directory,
                 repo,
                 private=private,
                 overwrite=overwrite,
                 revision=revision,
-                license=licence,
+                license=license,
             )
         return upload_saes_to_huggingface(
-            [path] if name is None else {name: path},
+            [name] if sae_id is None else {sae_id: name},
             repo,
             private=private,
             overwrite=overwrite,
             revision=revision,
-            license=licence,
+            license=license,
         )
 
     try:
@@ -74,11 +77,11 @@ def command(
 
 
 def _report(done: Published, cache: str | None) -> None:
-    """What was done, and how others get it."""
+    """Print what was published and how to load it."""
     if done.files:
         click.echo(f"{done.repository}: {len(done.files)} files in commit {done.commit[:12]}")
     else:
-        click.echo(f"{done.repository}: everything is there already, commit {done.commit[:12]}")
+        click.echo(f"{done.repository}: already up to date, commit {done.commit[:12]}")
     click.echo(f"  {done.url}")
     for note in done.notes:
         click.echo(f"  note: {note}")
@@ -92,5 +95,5 @@ def _report(done: Published, cache: str | None) -> None:
 
 
 def interactive() -> bool:
-    """Whether there is somebody to ask."""
+    """Whether a user can be asked."""
     return sys.stdin.isatty()

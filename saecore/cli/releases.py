@@ -11,33 +11,38 @@ from typing import Any
 
 import click
 
-from saecore.cli.ranges import Bounds, numbers, short, widths
+from saecore.cli._options import json_option
+from saecore.cli._ranges import Bounds, numbers, short, widths
+from saecore.core.catalogue import Entry
 from saecore.errors import ReleaseError, nearest
 from saecore.releases import catalogue
-from saecore.releases.catalogue import Entry
 
 Test = Callable[[Entry], bool]
 
 
 @click.command("releases")
 @click.argument("words", nargs=-1, metavar="[PATTERN | show RELEASE]")
-@click.option("--model", metavar="TEXT", help="Of a model whose name contains TEXT.")
-@click.option("--layer", callback=numbers, metavar="A[-B]", help="Of a layer, such as 12 or 10-14.")
-@click.option("--hook", metavar="TEXT", help="Of a hook whose name contains TEXT: resid_post.")
+@click.option("--model", metavar="TEXT", help="Only models whose name contains TEXT.")
+@click.option(
+    "--layer", callback=numbers, metavar="A[-B]", help="Only these layers, such as 12 or 10-14."
+)
+@click.option(
+    "--hook", metavar="TEXT", help="Only hooks whose name contains TEXT, such as resid_post."
+)
 @click.option(
     "--width",
     callback=widths,
     metavar="A[-B]",
-    help="With so many latents, such as 16k or 16k-65k.",
+    help="Only these numbers of latents, such as 16k or 16k-65k.",
 )
 @click.option(
     "--l0",
     callback=numbers,
     metavar="A[-B]",
-    help="With so many active latents as published: 20-60.",
+    help="Only this published L0, such as 20-60.",
 )
-@click.option("--format", "source", metavar="NAME", help="In a format, such as gemma_scope.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--format", "source", metavar="NAME", help="Only this format, such as gemma_scope.")
+@json_option()
 def command(
     words: Sequence[str],
     model: str | None,
@@ -48,10 +53,10 @@ def command(
     source: str | None,
     as_json: bool,
 ) -> None:
-    """List published SAEs that can be loaded by name, without asking a network.
+    """List published SAEs that can be loaded by name; works offline.
 
-    PATTERN is a part of a release's, repository's or model's name, or has * for any text. A release
-    is listed with the number of its SAEs that all options fit; `show RELEASE` lists these SAEs.
+    PATTERN is part of the name of a release, repository or model; * matches any text. Each release
+    is listed with the number of its SAEs that match all options; `show RELEASE` lists these SAEs.
     """
     single = words[:1] == ("show",)
     if len(words) > 1 + single or (single and len(words) == 1):
@@ -63,75 +68,81 @@ def command(
     tests: list[Test] = []
     if words and not single:
         pattern = words[0].lower() if "*" in words[0] else f"*{words[0].lower()}*"
-        tests.append(lambda one: any(fnmatch(name.lower(), pattern) for name in _names(one)))
+        tests.append(lambda entry: any(fnmatch(name.lower(), pattern) for name in _names(entry)))
     if model is not None:
-        tests.append(lambda one: model.lower() in (one.facts.model or "").lower())
+        tests.append(lambda entry: model.lower() in (entry.facts.model or "").lower())
     if hook is not None:
-        tests.append(lambda one: hook in (one.facts.hook or ""))
+        tests.append(lambda entry: hook in (entry.facts.hook or ""))
     if source is not None:
-        tests.append(lambda one: one.source == source)
+        tests.append(lambda entry: entry.source == source)
     for bounds, value in (
-        (layer, lambda one: one.layer),
-        (width, lambda one: one.width),
-        (l0, lambda one: one.facts.l0),
+        (layer, lambda entry: entry.layer),
+        (width, lambda entry: entry.width),
+        (l0, lambda entry: entry.facts.l0),
     ):
         if bounds is not None:
             tests.append(_within(bounds, value))
-    found = [one for one in entries if all(test(one) for test in tests)]
-    if source is not None and not found:
+    matches = [entry for entry in entries if all(test(entry) for test in tests)]
+    if source is not None and not matches:
         _check_format(source)
     if as_json:
-        click.echo(json.dumps([_table(one) for one in found] if single else _rows(found), indent=1))
-    elif not found:
-        click.echo("nothing in the catalogue fits")
+        rows = [_table(entry) for entry in matches] if single else _rows(matches)
+        click.echo(json.dumps(rows, indent=1))
+    elif not matches:
+        click.echo("no match in the catalogue")
     elif single:
-        _print_saes(found)
+        _print_saes(matches)
     else:
-        _print_releases(_rows(found), len(found))
+        _print_releases(_rows(matches), len(matches))
 
 
-def _names(one: Entry) -> tuple[str, ...]:
-    return (str(one.facts.release), one.repository, str(one.facts.model))
+def _names(entry: Entry) -> tuple[str, ...]:
+    """Names that PATTERN is compared with."""
+    return (str(entry.facts.release), entry.repository, str(entry.facts.model))
 
 
 def _within(bounds: Bounds, value: Callable[[Entry], float | None]) -> Test:
-    def test(one: Entry) -> bool:
-        got = value(one)
+    """Test whether a value of an entry is known and within bounds."""
+
+    def test(entry: Entry) -> bool:
+        got = value(entry)
         return got is not None and bounds[0] <= got <= bounds[1]
 
     return test
 
 
 def _check_format(name: str) -> None:
-    known = sorted({one.source for one in catalogue.everything()})
+    """Refuse a format that no catalogue has."""
+    known = sorted({entry.source for entry in catalogue.everything()})
     if name not in known:
         raise ReleaseError(
-            f"--format {name}: no SAE of a catalogue has it{nearest(name, known)} "
+            f"--format {name}: no SAE in a catalogue has this format{nearest(name, known)} "
             f"(known: {', '.join(known)})"
         )
 
 
-def _table(one: Entry) -> dict[str, Any]:
-    facts = one.facts
+def _table(entry: Entry) -> dict[str, Any]:
+    """An SAE as JSON."""
+    facts = entry.facts
     return {
         "release": facts.release,
         "sae_id": facts.sae_id,
-        "repository": one.repository,
-        "path": one.path,
-        "format": one.source,
+        "repository": entry.repository,
+        "path": entry.path,
+        "format": entry.source,
         "model": facts.model,
         "hook": facts.hook,
-        "width": one.width,
+        "width": entry.width,
         "l0": facts.l0,
         "variance_explained": facts.variance_explained,
         "neuronpedia": facts.neuronpedia,
     }
 
 
-def _rows(found: Sequence[Entry]) -> list[dict[str, Any]]:
-    """One row a release; what differs between its SAEs as sorted lists."""
+def _rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """One row per release; values that differ between its SAEs are sorted lists."""
     rows = []
-    for release, group in groupby(found, lambda one: one.facts.release):
+    for release, group in groupby(entries, lambda entry: entry.facts.release):
         saes = list(group)
         rows.append({
             "release": release,
@@ -139,10 +150,10 @@ def _rows(found: Sequence[Entry]) -> list[dict[str, Any]]:
             "model": saes[0].facts.model,
             "format": saes[0].source,
             "saes": len(saes),
-            "layers": sorted({one.layer for one in saes if one.layer is not None}),
-            "hooks": sorted({(one.facts.hook or "").rpartition("hook_")[2] for one in saes}),
-            "widths": sorted({one.width for one in saes if one.width is not None}),
-            "l0": sorted({one.facts.l0 for one in saes if one.facts.l0 is not None}),
+            "layers": sorted({sae.layer for sae in saes if sae.layer is not None}),
+            "hooks": sorted({(sae.facts.hook or "").rpartition("hook_")[2] for sae in saes}),
+            "widths": sorted({sae.width for sae in saes if sae.width is not None}),
+            "l0": sorted({sae.facts.l0 for sae in saes if sae.facts.l0 is not None}),
         })  # fmt: skip
     return rows
 
@@ -165,20 +176,20 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("s" if number != 1 else "")
 
 
-def _print_saes(found: Sequence[Entry]) -> None:
-    one = found[0]
+def _print_saes(entries: Sequence[Entry]) -> None:
+    first = entries[0]
     click.echo(
-        f"{one.facts.release}: {_count(len(found), 'SAE')} of {one.facts.model}, "
-        f"in {one.repository} ({one.source})"
+        f"{first.facts.release}: {_count(len(entries), 'SAE')} of {first.facts.model}, "
+        f"in {first.repository} ({first.source})"
     )
     columns = ("sae_id", "hook", "width", "L0", "explained variance", "neuronpedia")
     lines = [
         (str(e.facts.sae_id), str(e.facts.hook), f"{e.width:,}" if e.width else "",
          _number(e.facts.l0), _number(e.facts.variance_explained), e.facts.neuronpedia or "")
-        for e in found
+        for e in entries
     ]  # fmt: skip
     _print(columns, lines, numbers=("width", "L0", "explained variance"))
-    click.echo(f"load one: saecore pull {one.facts.release} {one.facts.sae_id}")
+    click.echo(f"load one: saecore pull {first.facts.release} {first.facts.sae_id}")
 
 
 def _number(value: float | None) -> str:
@@ -186,7 +197,7 @@ def _number(value: float | None) -> str:
 
 
 def _print(columns: Sequence[str], lines: Iterable[Sequence[str]], numbers: Sequence[str]) -> None:
-    """A table as wide as the terminal; whole where it is read by a program."""
+    """Print a table as wide as the terminal, or in full if the output is not a terminal."""
     from rich.console import Console
     from rich.table import Table
 
@@ -198,8 +209,8 @@ def _print(columns: Sequence[str], lines: Iterable[Sequence[str]], numbers: Sequ
         )
     for line in lines:
         table.add_row(*line)
-    wide = None if sys.stdout.isatty() else 1000
-    console = Console(width=wide, highlight=False, markup=False)
+    width = None if sys.stdout.isatty() else 1000
+    console = Console(width=width, highlight=False, markup=False)
     with console.capture() as printed:
         console.print(table)
     click.echo("\n".join(line.rstrip() for line in printed.get().splitlines()))

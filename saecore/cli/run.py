@@ -10,38 +10,30 @@ from typing import TYPE_CHECKING
 
 import click
 
-from saecore.errors import SaecoreError
+from saecore.cli._options import experiment_argument, set_option, trust_remote_code_option
+from saecore.errors import SaecoreError, labeled_errors
+from saecore.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from saecore.config import Experiment
+    from saecore.config.experiment import Experiment
+    from saecore.config.load import LoadedExperiment
     from saecore.config.sweep import Sweep
-    from saecore.plugins import Host
-    from saecore.session import RunResult
+    from saecore.runs.training_run import RunResult
 
 NEWEST = ""
-"""What --resume without a value stands for."""
+"""Value of --resume without an argument: the newest unfinished run."""
 
 
 @click.command("run")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Lay a value over the file, such as --set sae.k=64. Can be given several times.",
-)
-@click.option(
-    "--trust-remote-code",
-    is_flag=True,
-    help="Run the Python code that comes with the model, if it has any.",
-)
+@experiment_argument
+@set_option()
+@trust_remote_code_option
 @click.option(
     "--resume",
     is_flag=False,
     flag_value=NEWEST,
     metavar="[RUN]",
-    help="Go on with a run that was stopped: RUN is its directory or id; without it, the newest "
+    help="Resume a run that was stopped: RUN is its directory or id; default: the newest "
     "unfinished run of the experiment's name.",
 )
 @click.pass_context
@@ -52,83 +44,75 @@ def command(
     trust_remote_code: bool,
     resume: str | None,
 ) -> None:
-    """Train an SAE as FILE says, evaluate it on held-out text and save it.
+    """Train the SAE that FILE describes, evaluate it on held-out text and save it.
 
     FILE is a TOML experiment file, or the experiment.json of a run to repeat. If it describes a
-    sweep, every point is trained, as many at once as share the model's forward; the same command
-    goes on with what is not finished, and the exit code is 1 if a point failed. SIGINT (Ctrl-C)
-    and SIGTERM finish the step, save, and exit with 130 or 143; a second one stops at once.
+    sweep, every point is trained, as many at once as share the model's forward pass; the same
+    command resumes the unfinished ones, and the exit code is 1 if a point failed. SIGINT (Ctrl-C)
+    and SIGTERM finish the step, save, and exit with 130 or 143; a second signal stops at once.
     """
-    from saecore.config import load_experiment
-    from saecore.config.sweep import load_sweep
-    from saecore.plugins import current_host
+    from saecore.config.load import LoadedExperiment, load
 
-    host = current_host()
-    sweep = load_sweep(file, settings, host)
-    if sweep is not None:
-        if resume is not None:
-            raise SaecoreError(
-                "--resume: a sweep goes on with what is not finished by itself; leave it out"
-            )
-        _announce([one.experiment for one in sweep.points], host)
-        _sweep(ctx, sweep, trust_remote_code)
+    loaded = load(file, settings)
+    if isinstance(loaded, LoadedExperiment):
+        _run(ctx, loaded, trust_remote_code, resume)
         return
-    experiment, layers = load_experiment(file, settings, host)
-    _announce([experiment], host)
-    t = experiment.training
-    model = experiment.model
+    if resume is not None:
+        raise SaecoreError("--resume: a sweep always resumes unfinished points; leave it out")
+    _sweep(ctx, loaded, trust_remote_code)
+
+
+def _run(
+    ctx: click.Context, loaded: LoadedExperiment, trust_remote_code: bool, resume: str | None
+) -> None:
+    """Run one experiment; print its summary and the next commands to type."""
+    experiment = loaded.experiment
+    _announce([experiment])
+    t, model = experiment.training, experiment.model
     origin = (
-        f"{model.plugin.name} {', '.join(model.read_hooks)}"
+        f"{model.backend.name} {', '.join(model.read_hooks)}"
         if model
-        else f"{experiment.dataset.plugin.name} activations"
+        else f"{experiment.dataset.loader.name} activations"
     )
     click.echo(
-        f"{experiment.name}: {experiment.sae.plugin.name} on {origin}, "
+        f"{experiment.name}: {experiment.sae.architecture.name} on {origin}, "
         f"{t.steps} steps of {t.batch_size} tokens" + ("; reading model and text" if model else "")
     )
     try:
-        from saecore.runner import run
+        from saecore.runs.run import run
 
-        result = run(
-            experiment,
-            host,
-            layers.source,
-            trust_remote_code,
-            resume=True if resume == NEWEST else resume,
-        )
+        with labeled_errors(loaded.layers.label):
+            result = run(experiment, trust_remote_code, resume=True if resume == NEWEST else resume)
     except KeyboardInterrupt as stop:
-        click.echo(_stopped(stop, ctx, file, settings), err=True)
+        click.echo(_stopped(stop, ctx), err=True)
         ctx.exit(128 + getattr(stop, "number", signal.SIGINT))
     if result.before:
         click.echo(f"{result.directory} is finished; nothing to resume")
     _report(result)
 
 
-def _announce(experiments: Sequence[Experiment], host: Host) -> None:
-    """Name the distributions, besides this one, whose code is going to run."""
-    from saecore.config.explain import chosen
+def _announce(experiments: Sequence[Experiment]) -> None:
+    """Name the other distributions whose plugins the experiments use."""
+    from saecore.config.messages import chosen
+    from saecore.plugins.host import current_host
 
-    foreign = sorted(
-        {
-            f"{one.distribution} {one.version}"
-            for experiment in experiments
-            for one in (host.provider(c.kind, c.name) for c in chosen(experiment))
-            if one.distribution != "saecore"
-        }
-    )
-    if foreign:
-        click.echo(f"plugins from: {', '.join(foreign)}")
+    host = current_host()
+    providers = (host.provider(c.kind, c.name) for e in experiments for c in chosen(e))
+    others = {f"{p.distribution} {p.version}" for p in providers if p.distribution != "saecore"}
+    if others:
+        click.echo(f"plugins from: {', '.join(sorted(others))}")
 
 
 def _sweep(ctx: click.Context, sweep: Sweep, trust_remote_code: bool) -> None:
-    """Train a sweep; its summary, and the next commands to type."""
-    from saecore.sweep import run_sweep
+    """Run a sweep; print its summary and the next commands to type."""
+    from saecore.sweeps.run import run_sweep
 
+    _announce([point.experiment for point in sweep.points])
     click.echo(f"{sweep.name}: {len(sweep.points)} points; reading model and text")
     try:
         result = run_sweep(sweep, trust_remote_code=trust_remote_code)
     except KeyboardInterrupt as stop:
-        click.echo(f"{stop}; everything is saved, the same command goes on", err=True)
+        click.echo(f"{stop}; everything is saved, the same command resumes", err=True)
         ctx.exit(128 + getattr(stop, "number", signal.SIGINT))
     click.echo(f"\n{len(result.finished)} of {len(sweep.points)} points are finished")
     for name, error in result.failed.items():
@@ -140,46 +124,44 @@ def _sweep(ctx: click.Context, sweep: Sweep, trust_remote_code: bool) -> None:
     ctx.exit(1 if result.failed else 0)
 
 
-def _stopped(
-    stop: KeyboardInterrupt, ctx: click.Context, file: Path, settings: tuple[str, ...]
-) -> str:
-    """What was saved, and the command that goes on."""
-    from saecore.signals import Interrupted
+def _stopped(stop: KeyboardInterrupt, ctx: click.Context) -> str:
+    """Say what was saved, and give the command that resumes."""
+    from saecore.runs.signals import Interrupted
 
     if not isinstance(stop, Interrupted) or stop.directory is None:
         return "stopped before the first step; nothing to resume"
-    words = ["saecore"]
+    options, words = ctx.params, ["saecore"]
     if ctx.parent is not None:
-        words += [word for one in ctx.parent.params["block"] for word in ("--block", one)]
-        words += [word for one in ctx.parent.params["files"] for word in ("--plugin", str(one))]
-    words += ["run", str(file), *(word for one in settings for word in ("--set", one))]
-    words += ["--trust-remote-code"] if ctx.params["trust_remote_code"] else []
-    words += ["--trust-remote-code"] if ctx.params["trust_remote_code"] else []
+        words += [word for name in ctx.parent.params["block"] for word in ("--block", name)]
+        words += [word for path in ctx.parent.params["files"] for word in ("--plugin", str(path))]
+    words += ["run", str(options["file"])]
+    words += [word for setting in options["settings"] for word in ("--set", setting)]
+    words += ["--trust-remote-code"] if options["trust_remote_code"] else []
     words += ["--resume", str(stop.directory)]
-    done = "no checkpoint yet" if stop.step is None else f"saved at step {stop.step}"
-    return f"{stop}; {done}; go on with:\n  {shlex.join(words)}"
+    saved = "no checkpoint yet" if stop.step is None else f"saved at step {stop.step}"
+    return f"{stop}; {saved}; resume with:\n  {shlex.join(words)}"
 
 
 def _report(result: RunResult) -> None:
-    """The summary of a run, with the next commands to type."""
+    """Print the summary of a run and the next commands to type."""
     click.echo(f"\ntrained in {result.seconds:.0f} s; held-out figures:")
-    for name, figures in result.evaluation.items():
-        if not figures:
+    for name, metrics in result.evaluation.items():
+        if not metrics:
             continue
-        tokens = next(iter(figures.values()))["tokens"]
+        tokens = next(iter(metrics.values()))["tokens"]
         click.echo(f"  {name} ({tokens:,} tokens)")
-        for key, figure in figures.items():
-            value = "not finite" if figure["value"] is None else f"{figure['value']:.4f}"
+        for key, metric in metrics.items():
+            value = "not finite" if metric["value"] is None else f"{metric['value']:.4f}"
             click.echo(f"    {key:<30} {value}")
-    directory = result.directory
+    directory, output = RunDirectory(result.directory), result.directory.parent.parent
     click.echo(
-        f"\nthe SAE: {directory / 'sae'}\n"
+        f"\nthe SAE: {directory.sae_directory}\n"
         f'  load it:     python -c "from saecore import SAE; '
-        f"print(SAE.load_from_disk('{directory / 'sae'}').cfg)\"\n"
-        f"  compare:     saecore runs --output {directory.parent.parent}\n"
-        f"  repeat:      saecore run {directory / 'experiment.json'}"
+        f"print(SAE.load_from_disk('{directory.sae_directory}').cfg)\"\n"
+        f"  compare:     saecore runs --output {output}\n"
+        f"  repeat:      saecore run {directory.record_file}"
     )
-    _mlflow(directory.parent.parent / "mlflow.db")
+    _mlflow(output / "mlflow.db")
 
 
 def _mlflow(store: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from saecore.errors import SaecoreError
+from saecore.cli._options import json_option
+from saecore.errors import CheckpointError, SaecoreError, warn
+from saecore.storage.run_directory import RunDirectory, find_runs
 
 COLUMNS = ("name", "id", "architecture", "d_sae", "sparsity", "tokens", "l0",
            "explained_variance", "ce_loss_score", "tokens_per_second")  # fmt: skip
@@ -23,9 +25,9 @@ COLUMNS = ("name", "id", "architecture", "d_sae", "sparsity", "tokens", "l0",
     help="The directory of the runs.",
 )
 @click.option("--sort", metavar="COLUMN", default="id", help="Sort by a column; - reverses.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 def command(output: Path, sort: str, as_json: bool) -> None:
-    """List runs with their held-out figures, read from their directories."""
+    """List runs with their held-out metrics, read from their directories."""
     if not output.is_dir():
         raise SaecoreError(
             f"{output}: no such directory; give --output, or run an experiment first"
@@ -33,45 +35,44 @@ def command(output: Path, sort: str, as_json: bool) -> None:
     key = sort.removeprefix("-")
     if key not in COLUMNS:
         raise SaecoreError(f"--sort {sort}: expected one of {', '.join(COLUMNS)}")
-    # <name>/<id>, and <sweep>/<point>/<id>
-    files = [*output.glob("*/*/experiment.json"), *output.glob("*/*/*/experiment.json")]
-    rows = [row for file in sorted(files) if (row := _row(file))]
+    directories = find_runs(output, depths=(2, 3))  # <name>/<id>, and <sweep>/<point>/<id>
+    rows = [row for directory in directories if (row := _row(directory))]
     known = [row for row in rows if row[key] is not None]
     known.sort(key=lambda row: (isinstance(row[key], str), row[key]), reverse=sort[0] == "-")
     rows = known + [row for row in rows if row[key] is None]
     click.echo(json.dumps(rows, indent=1) if as_json else _table(rows))
 
 
-def _row(file: Path) -> dict[str, Any] | None:
-    """The row of one run; figures that it does not have (yet) are None."""
+def _row(directory: RunDirectory) -> dict[str, Any] | None:
+    """Return the row of a run, None for metrics that it does not have (yet)."""
     try:
-        return _figures(file)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return _columns(directory)
+    except CheckpointError as error:
+        warn(f"run left out: {error}")
+    except (LookupError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        click.echo(f"warning: {file}: left out, not a run's record: {reason}", err=True)
-        return None
+        warn(f"run left out: {directory.record_file}: not the record of a run: {reason}")
+    return None
 
 
-def _figures(file: Path) -> dict[str, Any]:
-    tables = json.loads(file.read_text())["experiment"]
-    done = file.parent / "evaluation.json"
-    result = json.loads(done.read_text()) if done.exists() else {}
-    sae = tables["sae"]
-    figures: dict[str, Any] = {}
+def _columns(directory: RunDirectory) -> dict[str, Any]:
+    tables = directory.read_record()["experiment"]
+    result = directory.read_result() if directory.is_finished else {}
+    sae, training = tables["sae"], result.get("training", {})
+    metrics: dict[str, Any] = {}
     for group in result.get("figures", {}).values():
-        figures.update({name: one["value"] for name, one in group.items()})
-    training = result.get("training", {})
+        metrics.update({name: metric["value"] for name, metric in group.items()})
     sparsity = next(
         (f"{key}={value}" for key, value in sae.items() if key == "k" or "_coefficient" in key), ""
     )
     return {
         "name": tables["name"],
-        "id": file.parent.name,
+        "id": directory.id,
         "architecture": sae["architecture"],
         "d_sae": sae.get("d_sae") or f"x{sae.get('expansion_factor')}",
         "sparsity": sparsity,
         "tokens": training.get("tokens"),
-        **{name: figures.get(name) for name in ("l0", "explained_variance", "ce_loss_score")},
+        **{name: metrics.get(name) for name in ("l0", "explained_variance", "ce_loss_score")},
         "tokens_per_second": training.get("tokens_per_second"),
     }
 

@@ -8,53 +8,57 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from saecore.cli._options import experiment_argument, json_option, set_option
 from saecore.errors import SaecoreError, nearest
 
 if TYPE_CHECKING:
-    from saecore.config.sweep import Sweep
+    from saecore.config.sweep import Point, Sweep
 
 
 @click.command("show")
-@click.argument("file", type=click.Path(path_type=Path))
+@experiment_argument
 @click.argument("point", required=False)
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Lay a value over the file."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@set_option()
+@json_option()
 def command(file: Path, point: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """List the points of the sweep in FILE and how they share the model's forward.
+    """List the points of the sweep in FILE, and which share the model's forward pass.
 
-    With POINT, print that experiment, resolved, with where each value was set; it can be run by
-    itself. A FILE of one experiment is printed so, too.
+    With POINT, print that experiment, resolved, with the origin of each value; the output can be
+    run as a file. A FILE of one experiment is printed in the same way.
     """
-    from saecore.config import load_experiment
-    from saecore.config.explain import annotated, to_tables
-    from saecore.config.sweep import load_sweep
+    from saecore.config.load import LoadedExperiment, load
+    from saecore.config.messages import annotated, to_tables
 
-    sweep = load_sweep(file, settings)
-    if sweep is not None and point is None:
-        rows = _rows(sweep)
-        click.echo(json.dumps(rows, indent=1) if as_json else _list(sweep, rows))
-        return
-    if sweep is None:
+    loaded = load(file, settings)
+    if isinstance(loaded, LoadedExperiment):
         if point is not None:
-            raise SaecoreError(f"{file}: has one experiment, and no point {point}; leave it out")
-        experiment, layers = load_experiment(file, settings)
+            raise SaecoreError(f"{file}: has one experiment and no point {point}; leave it out")
+        experiment, layers = loaded.experiment, loaded.layers
+    elif point is not None:
+        chosen = _point(file, loaded, point)
+        experiment, layers = chosen.experiment, chosen.layers
     else:
-        known = {one.name: one for one in sweep.points}
-        if point not in known:
-            raise SaecoreError(
-                f"{file}: has no point {point}{nearest(str(point), list(known))} "
-                f"(`saecore show {file}` lists them)"
-            )
-        experiment, layers = known[point].experiment, known[point].layers
+        rows = _rows(loaded)
+        click.echo(json.dumps(rows, indent=1) if as_json else _list(loaded, rows))
+        return
     click.echo(
         json.dumps(to_tables(experiment), indent=1) if as_json else annotated(experiment, layers)
     )
 
 
+def _point(file: Path, sweep: Sweep, name: str) -> Point:
+    """Return a point by name."""
+    points = {point.name: point for point in sweep.points}
+    if name not in points:
+        raise SaecoreError(
+            f"{file}: has no point {name}{nearest(name, list(points))} "
+            f"(`saecore show {file}` lists them)"
+        )
+    return points[name]
+
+
 def _rows(sweep: Sweep) -> list[dict[str, Any]]:
-    from saecore.sweep.groups import groups
+    from saecore.sweeps.groups import groups
 
     return [
         {"name": point.name, "differs": dict(point.differs), "stream": number, "apart": group.apart}

@@ -11,17 +11,17 @@ import click
 @click.argument("run", type=click.Path(path_type=Path))
 @click.pass_context
 def command(ctx: click.Context, run: Path) -> None:
-    """Check every file of the run in directory RUN, one line each; exit code 1 if one is damaged.
+    """Check every file of the run in directory RUN; the exit code is 1 if one is damaged.
 
     Checkpoints are compared with their manifests, metrics.jsonl is parsed, the saved SAE is loaded.
     """
-    from saecore.verify import verify
+    from saecore.runs.verify import verify
 
     damaged = 0
-    for one in verify(run):
-        damaged += one.damage is not None
-        state = (
-            f"DAMAGED  {one.path}: {one.damage}" if one.damage else f"ok  {one.path}: {one.note}"
-        )
-        click.echo(state)
+    for finding in verify(run):
+        if finding.damage is not None:
+            damaged += 1
+            click.echo(f"DAMAGED  {finding.path}: {finding.damage}")
+        else:
+            click.echo(f"ok  {finding.path}: {finding.note}")
     ctx.exit(1 if damaged else 0)

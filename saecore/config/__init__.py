@@ -1,4 +1,4 @@
-"""Experiment files: read and layered (`layers`), structured strictly, errors as lines."""
+"""Experiment files: read, merged and validated strictly; all problems are reported at once."""
 
 from saecore.config.experiment import Experiment
 from saecore.config.load import load_experiment, structure_experiment

@@ -1,4 +1,4 @@
-"""What an experiment file may say: one frozen attrs class per table."""
+"""The settings of an experiment file: one frozen attrs class per table."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any, Literal
 
 import attrs
 
-from saecore.components import Choice, choice, choices, inline
-from saecore.config.init import InitTable
-from saecore.config.sources import default_evaluators, mismatches
-from saecore.config.training import TrainingTable
-from saecore.config.validators import above, at_least, between, device
+from saecore.config.checks import default_evaluators, mismatches
+from saecore.config.training import InitTable, TrainingTable
+from saecore.plugins.component import Choice
+from saecore.plugins.fields import above, at_least, between, choice, choices, device, inline
 
 MONITORS = (
     "activation_scale",
@@ -23,44 +22,43 @@ MONITORS = (
     "norm_drift",
     "thresholds",
 )
-"""The built-in monitors, all on by default: what they find is silent, and they cost nearly nothing.
-"""
+"""The built-in monitors, all on by default: they cost almost nothing and only warn of problems."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-"""A name that can be a directory's."""
+"""Names that are allowed for experiments, and so for directories."""
 NAME_EXPECTED = (
     "expected up to 96 letters, digits, dots, dashes or underscores, "
     "starting with a letter or digit"
 )
 
 Problem = tuple[str, str]
-"""(key within the table, what is wrong with it)."""
+"""(key within the table, message)."""
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class ModelTable:
-    """The language model and where to read its activations."""
+    """The language model and the hooks of its activations."""
 
-    plugin: Choice = inline("model")
-    """The model component; its own keys stand in the same table."""
+    backend: Choice = inline("model")
+    """The model component; its keys belong to the same table."""
     hook: str | None = None
     """Hook whose activations the SAE reads: a TransformerLens name or `module.path` / `path:in`."""
     hooks: tuple[str, ...] = ()
     """Several hooks at once, for architectures that read more than one."""
     target_hook: str | None = None
-    """Hook whose activations are reconstructed; default: the hook that is read."""
+    """Hook whose activations the SAE reconstructs; default: the hook that it reads."""
     target_hooks: tuple[str, ...] = ()
-    """Hooks whose activations are reconstructed, one for each of `hooks`, for architectures that
-    take several."""
+    """Hooks whose activations are reconstructed, one for each of `hooks`, for architectures with
+    several targets."""
     head: int | None = attrs.field(default=None, validator=at_least(0))
-    """Attention head to take from hook_z, hook_q, hook_k or hook_v; default: all, concatenated."""
+    """Attention head of hook_z, hook_q, hook_k or hook_v; default: all heads, concatenated."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the language model."""
     device: str = attrs.field(default="auto", validator=device)
-    """Where everything runs: "auto" (cuda, mps, cpu in this order) or a torch device."""
+    """Device of model and SAE: "auto" (cuda, mps or cpu, the first available) or a torch device."""
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing or doubled hook, and targets that do not pair with what is read."""
+        """Report missing or contradictory hooks, and targets that do not pair with them."""
         if (self.hook is None) == (not self.hooks):
             yield "hook", "expected exactly one of hook and hooks"
         if self.target_hook is not None and self.target_hooks:
@@ -74,45 +72,45 @@ class ModelTable:
 
     @property
     def read_hooks(self) -> tuple[str, ...]:
-        """The hooks that are read, one or several."""
+        """The hooks that the SAE reads."""
         return self.hooks or (str(self.hook),)
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The hooks that are reconstructed, where they are others than those that are read."""
+        """The hooks that the SAE reconstructs, if they differ from those that it reads."""
         return self.target_hooks or ((self.target_hook,) if self.target_hook else ())
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class DatasetTable:
-    """The text, and how it becomes contexts of tokens."""
+    """The text, and how it is split into contexts of tokens."""
 
-    plugin: Choice = inline("dataset")
-    """The dataset component; its own keys stand in the same table."""
+    loader: Choice = inline("dataset")
+    """The dataset component; its keys belong to the same table."""
     context_size: int = attrs.field(default=128, validator=at_least(2))
     """Tokens per context."""
     seed: int = attrs.field(default=0, validator=at_least(0))
-    """Seed of the order of contexts and of the mixing of activations, or of synthetic ones."""
+    """Seed of the order of contexts and the mixing of activations, or of synthetic activations."""
     prepend_bos: bool = True
-    """Begin every context with the tokenizer's BOS token."""
+    """Start every context with the tokenizer's BOS token."""
     separator: Literal["bos", "eos", "sep", "none"] | int = "bos"
-    """Token put between two documents of one context; a number is a token id."""
+    """Token between two documents in a context; a number is a token id."""
     concat: bool = True
-    """Pack documents one after another; false keeps only documents that fill a context."""
+    """Pack documents one after another; false uses only documents that fill a context."""
     exclude_special_tokens: bool | tuple[int, ...] = False
-    """Leave out the activations at BOS, EOS, PAD and SEP tokens, or at the token ids listed."""
+    """Exclude activations at BOS, EOS, PAD and SEP tokens, or at the listed token ids."""
     positions: tuple[int, int] | None = attrs.field(default=None)
     """Use only positions a ≤ p < b of each context; negative numbers count from the end."""
     held_out: float = attrs.field(default=0.05, validator=between(0, 1))
-    """Share of the documents never trained on, chosen by a hash of their names."""
+    """Fraction of documents held out from training, chosen by a hash of their names."""
     epochs: int = attrs.field(default=1, validator=at_least(1))
-    """How often the text may be read, in a new order each time."""
+    """How often the text may be repeated, each time in a new order."""
 
     def problems(self) -> Iterator[Problem]:
         """Report positions that select nothing."""
         if self.positions is not None:
-            kept = range(*slice(*self.positions).indices(self.context_size))
-            if not kept:
+            selected = range(*slice(*self.positions).indices(self.context_size))
+            if not selected:
                 low, high = self.positions
                 yield (
                     "positions",
@@ -123,66 +121,66 @@ class DatasetTable:
 
 @attrs.frozen
 class BufferTable:
-    """The window in which activations are mixed."""
+    """The buffer in which activations are mixed."""
 
     tokens: int = attrs.field(default=65_536, validator=at_least(1))
-    """Tokens per fill; the window holds two fills (4 * d_in bytes a token each in float32)."""
+    """Tokens per fill; the buffer holds two fills (4 * d_in bytes per token in float32)."""
     model_batch_size: int = attrs.field(default=32, validator=at_least(1))
     """Contexts per forward pass of the language model."""
 
 
 @attrs.frozen
 class L0ControlTable:
-    """A controller that moves the sparsity coefficient until L0 is where it is wanted."""
+    """A controller that adjusts the sparsity coefficient to reach a target L0."""
 
     target: float = attrs.field(validator=above(0))
-    """Wanted mean number of active latents per token."""
+    """Target mean number of active latents per token."""
     speed: float = attrs.field(default=0.003, validator=above(0))
-    """Relative change of the coefficient a step, per unit of relative error of L0."""
+    """Relative change of the coefficient per step, per unit of relative error of L0."""
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class SAETable:
     """The sparse autoencoder."""
 
-    plugin: Choice = inline("architecture")
-    """The architecture; its own keys (k, l1_coefficient, …) stand in the same table."""
+    architecture: Choice = inline("architecture")
+    """The architecture; its keys (k, l1_coefficient, …) belong to the same table."""
     d_in: int | None = attrs.field(default=None, validator=at_least(1))
-    """Expected size of the activations; only checked against the model's."""
+    """Expected size of the activations; only compared with the model's."""
     d_sae: int | None = attrs.field(default=None, validator=at_least(1))
     """Number of latents."""
     expansion_factor: float | None = attrs.field(default=None, validator=above(0))
-    """Number of latents as a multiple of d_in; in place of d_sae."""
+    """Number of latents as a multiple of d_in; replaces d_sae."""
     normalizer: Choice = choice("normalizer", "none")
-    """How activations are scaled before they reach the SAE."""
+    """How activations are scaled before the SAE reads them."""
     dead_latents: Choice = choice("dead_latents", "none")
-    """What is done about latents that have stopped firing."""
+    """What to do about latents that have stopped firing."""
     l0_control: L0ControlTable | None = None
-    """Move the coefficient of the sparsity penalty towards a wanted L0."""
+    """Adjust the coefficient of the sparsity penalty to reach a target L0."""
     decoder_norm: Literal["free", "unit"] = "free"
-    """Keep every decoder row at norm 1, or leave the norms to training."""
+    """Keep every decoder row at norm 1 ("unit"), or train the norms ("free")."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the weights."""
     init: InitTable = attrs.field(factory=InitTable)
-    """Initialisation."""
+    """The initial weights."""
     init_from: str | None = None
-    """SAE whose weights to start from: its directory, or RELEASE:SAE_ID of catalogue or hub."""
+    """SAE whose weights to start from: a directory, or RELEASE:SAE_ID of the catalogue or hub."""
     metadata: dict[str, Any] = attrs.field(factory=dict)
-    """Anything to be kept in the saved SAE's metadata."""
+    """Additional entries of the saved SAE's metadata."""
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing or doubled width."""
+        """Report a missing or contradictory width, and settings without effect."""
         try:
             json.dumps(self.metadata, allow_nan=False)
         except (TypeError, ValueError) as error:
-            yield "metadata", f"expected values that JSON can hold: {error}"
+            yield "metadata", f"expected values that JSON can represent: {error}"
         if self.init_from is not None and self.init != InitTable():
             yield "init", "has no effect with init_from; remove one of the two"
         if (self.d_sae is None) == (self.expansion_factor is None):
             yield "d_sae", "expected exactly one of d_sae and expansion_factor"
 
     def width(self, d_in: int) -> int:
-        """The number of latents for activations of size `d_in`."""
+        """Return the number of latents for activations of size `d_in`."""
         if self.d_sae is not None:
             return self.d_sae
         return round(d_in * float(self.expansion_factor or 0))
@@ -190,28 +188,28 @@ class SAETable:
 
 @attrs.frozen
 class EvaluationTable:
-    """Figures on held-out text."""
+    """Evaluation on held-out text."""
 
     tokens: int = attrs.field(default=32_768, validator=at_least(0))
     """Held-out tokens to evaluate on; 0 turns evaluation off."""
     every_tokens: int | None = attrs.field(default=None, validator=at_least(1))
-    """Training tokens between two evaluations; default: only at the end."""
+    """Training tokens between two evaluations; default: evaluate only at the end."""
     calibrate_l0: float | None = attrs.field(default=None, validator=above(0))
-    """Publish the SAE as JumpReLU with this mean L0: before it is saved, its threshold is set on
-    the held-out tokens (so its L0 there is no longer a held-out figure)."""
+    """Save the SAE as JumpReLU with this mean L0: its threshold is set on the held-out tokens (so
+    that the L0 measured there is no longer held-out)."""
 
     def problems(self) -> Iterator[Problem]:
-        """Report a calibration on nothing."""
+        """Report a calibration without tokens."""
         if self.calibrate_l0 is not None and not self.tokens:
-            yield "calibrate_l0", "expected evaluation.tokens above 0, on which to calibrate"
+            yield "calibrate_l0", "needs held-out tokens; set evaluation.tokens above 0"
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Experiment:
-    """A whole experiment file. Everything that decides the result stands here."""
+    """An experiment file: every setting that affects the result."""
 
     model: ModelTable | None = attrs.field(default=None, kw_only=True)
-    """The language model; none where the dataset gives activations itself."""
+    """The language model; none if the dataset has activations already."""
     dataset: DatasetTable
     """The text, or the activations."""
     sae: SAETable
@@ -221,22 +219,22 @@ class Experiment:
     name: str = "experiment"
     """Name of the run; its directory is <output>/<name>/<id>."""
     seed: int = attrs.field(default=0, validator=at_least(0))
-    """Seed of the initialisation and of everything random in training."""
+    """Seed of the initialization and of everything random in training."""
     output: str = "runs"
     """Directory for runs, relative to the current one."""
     buffer: BufferTable = attrs.field(factory=BufferTable)
-    """The mixing window."""
+    """The mixing buffer."""
     evaluation: EvaluationTable = attrs.field(factory=EvaluationTable)
-    """Held-out figures."""
+    """Evaluation on held-out text."""
     evaluator: tuple[Choice, ...] = choices("evaluator", default_evaluators)
-    """What is measured on held-out data; default: those that the data allow."""
+    """Evaluators on held-out data; default: all built-in ones that model and dataset allow."""
     monitor: tuple[Choice, ...] = choices("monitor", MONITORS)
-    """What watches the run and warns, at log intervals; all there are unless some are listed."""
+    """Checks at log intervals that warn of problems; default: all built-in monitors."""
     logger: tuple[Choice, ...] = choices("logger")
-    """Where metrics go besides metrics.jsonl; the console is added unless it is listed."""
+    """Where metrics go in addition to metrics.jsonl; the console is added unless it is listed."""
 
     def problems(self) -> Iterator[Problem]:
-        """Report a name that is not one directory, and a window that cannot hold a batch."""
+        """Report a name that cannot be a directory, a small buffer, and incompatible settings."""
         if NAME.fullmatch(self.name) is None:
             yield "name", f"{NAME_EXPECTED}, got {self.name!r}"
         if self.buffer.tokens < self.dataset.context_size:
@@ -249,7 +247,7 @@ class Experiment:
 
     @property
     def language_model(self) -> ModelTable:
-        """The [model] table of an experiment that has one."""
+        """The [model] table, of an experiment that has one."""
         if self.model is None:
             raise LookupError("this experiment has no language model")
         return self.model

@@ -1,17 +1,17 @@
-"""Layers of an experiment: the file, what it extends, `--set`; and where each value came from."""
+"""Layers of an experiment file: the file, what it extends, `--set`; the origin of each value."""
 
 from __future__ import annotations
 
 import copy
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import tomli
 
-from saecore.components import TAGS
-from saecore.errors import ConfigError
+from saecore.errors import ConfigError, labeled_errors
+from saecore.plugins.hookspecs import TAGS
 
 Table = dict[str, Any]
 _TAG_KEYS = ("type", *TAGS.values())
@@ -19,107 +19,96 @@ _TAG_KEYS = ("type", *TAGS.values())
 
 @attrs.define
 class Layers:
-    """The merged tables of an experiment and the origin of every value.
+    """The merged tables of an experiment file and the origin of every value."""
 
-    `origins` maps a dotted path (as in error messages) to a file name or `--set`.
-    """
-
-    source: str
+    label: str
+    """The file, for error messages."""
     tables: Table = attrs.field(factory=dict)
+    """The merged tables."""
     origins: dict[str, str] = attrs.field(factory=dict)
+    """The file that set a value, or `--set`, by dotted path as in error messages."""
 
 
 def read_layers(file: Path, settings: Sequence[str] = ()) -> Layers:
-    """Read a TOML file (or the experiment.json of a run), what it extends, and `--set` values.
+    """Read a TOML file (or the experiment.json of a run), the files it extends, and `--set` values.
+
+    Args:
+        file: the file.
+        settings: `key=value` strings, which override the file.
 
     Raises:
-        ConfigError: a file is missing, is not TOML, extends itself, or a setting is malformed; or
-            it describes several experiments.
-    """
-    layers = read_sweep(file, settings)
-    for key in ("sweep", "seeds"):
-        if key in layers.tables:
-            raise ConfigError(
-                layers.source,
-                [f"{key}: expected one experiment, and this file describes several: `saecore show "
-                 f"{file}` lists them, `saecore run {file}` trains them all"],
-            )  # fmt: skip
-    return layers
-
-
-def read_sweep(file: Path, settings: Sequence[str] = ()) -> Layers:
-    """Read layers that may describe several experiments.
-
-    Raises:
-        ConfigError: see `read_layers`.
+        ConfigError: a file is missing, is not TOML or extends itself, or a setting is malformed.
     """
     layers = Layers(str(file))
-    _add_file(layers, file, ())
-    for setting in settings:
-        add_setting(layers, setting)
+    with labeled_errors(layers.label):
+        _add_file(layers, file, ())
+        for setting in settings:
+            add_setting(layers, setting)
     return layers
 
 
 def copy_of(layers: Layers) -> Layers:
-    """Layers of their own, equal to these."""
-    return Layers(layers.source, copy.deepcopy(layers.tables), dict(layers.origins))
+    """Return an independent copy."""
+    return Layers(layers.label, copy.deepcopy(layers.tables), dict(layers.origins))
 
 
 def _add_file(layers: Layers, file: Path, above: tuple[Path, ...]) -> None:
+    """Add the files that a file extends, then the file itself."""
     if file.resolve() in above:
-        chain = " -> ".join(str(one.name) for one in (*above, file))
-        raise ConfigError(layers.source, [f"extends: a file extends itself: {chain}"])
-    tables = _read(file, layers.source)
+        chain = " -> ".join(str(path.name) for path in (*above, file))
+        raise ConfigError([f"extends: a file extends itself: {chain}"])
+    tables = _read(file)
     extends = tables.pop("extends", [])
     names = [extends] if isinstance(extends, str) else extends
-    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
-        raise ConfigError(layers.source, ["extends: expected a file name or a list of them"])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(["extends: expected a file name or a list of them"])
     for name in names:
         _add_file(layers, file.parent / name, (*above, file.resolve()))
-    label = layers.source if not above else file.name
-    merge(layers, tables, label)
+    merge(layers, tables, layers.label if not above else file.name)
 
 
-def _read(file: Path, source: str) -> Table:
+def _read(file: Path) -> Table:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            source, [f"{file}: no such file (`saecore init` writes example experiments)"]
+            [f"{file}: no such file (`saecore init` writes example experiments)"]
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(source, [f"{file}: cannot be read: {reason}"]) from None
+        raise ConfigError([f"{file}: cannot be read: {reason}"]) from None
     try:
         if file.suffix == ".json":
             return _from_run(text)
-        return tomllib.loads(text)
+        return tomli.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(source, [f"{file.name}: cannot be parsed: {error}"]) from None
+        raise ConfigError([f"{file.name}: cannot be parsed: {error}"]) from None
 
 
 def _from_run(text: str) -> Table:
-    """The tables of a run's experiment.json."""
+    """Parse a run's experiment.json."""
     import json
 
     record = json.loads(text)
     if not isinstance(record, dict) or not isinstance(record.get("experiment"), dict):
-        raise ValueError("not the experiment.json of a run (it has no table `experiment`)")
+        raise ValueError("not the experiment.json of a run (no table `experiment`)")
     return dict(record["experiment"])
 
 
 def add_setting(layers: Layers, setting: str) -> None:
-    """Lay a `key=value` over what is there; the value is read as TOML, else as a string.
+    """Override one value by a `key=value` string; a value that is not TOML is a string.
 
     Raises:
-        ConfigError: it is malformed.
+        ConfigError: the string is malformed.
     """
     key, equals, text = setting.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        raise ConfigError(layers.source, [f"--set {setting}: expected key=value, such as sae.k=64"])
+        raise ConfigError(
+            [f"--set {setting}: expected key=value, such as sae.k=64"], label=layers.label
+        )
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        parsed = tomli.loads(f"value = {text}")
         value = parsed["value"] if len(parsed) == 1 else text
     except (ValueError, RecursionError):
         value = text  # a bare word is a string
@@ -127,7 +116,7 @@ def add_setting(layers: Layers, setting: str) -> None:
 
 
 def add_value(layers: Layers, key: str, value: Any) -> None:
-    """Lay a value over what is there, under a dotted key."""
+    """Override the value of a dotted key."""
     nested: Table = {}
     inner = nested
     *parents, last = key.split(".")
@@ -138,7 +127,7 @@ def add_value(layers: Layers, key: str, value: Any) -> None:
 
 
 def merge(layers: Layers, tables: Mapping[str, Any], label: str) -> None:
-    """Merge tables over what is there; a table whose tag changes replaces the old one whole."""
+    """Merge tables over the present ones; a table whose tag changes is replaced entirely."""
     _merge(layers.tables, tables, label, "", layers.origins)
 
 
@@ -146,25 +135,25 @@ def _merge(
     old: Table, new: Mapping[str, Any], label: str, path: str, origins: dict[str, str]
 ) -> None:
     for key, value in new.items():
-        here = f"{path}.{key}" if path else key
+        full_path = f"{path}.{key}" if path else key
         before = old.get(key)
         if isinstance(value, Mapping):
             if isinstance(before, str) and "type" not in value:
-                old[key] = {"type": before}  # the short spelling of a component
-                origins[f"{here}.type"] = origins[here]
+                old[key] = {"type": before}  # the short form of a component
+                origins[f"{full_path}.type"] = origins[full_path]
             elif not isinstance(before, dict) or _tag_changes(before, value):
-                _forget(origins, here)
+                _forget(origins, full_path)
                 old[key] = {}
-            origins[here] = label
-            _merge(old[key], value, label, here, origins)
+            origins[full_path] = label
+            _merge(old[key], value, label, full_path, origins)
         else:
-            _forget(origins, here)
+            _forget(origins, full_path)
             old[key] = value
-            origins[here] = label
-            for i, one in enumerate(value if isinstance(value, list) else ()):
-                origins[f"{here}[{i}]"] = label
-                if isinstance(one, Mapping):
-                    _merge({}, one, label, f"{here}[{i}]", origins)
+            origins[full_path] = label
+            for i, item in enumerate(value if isinstance(value, list) else ()):
+                origins[f"{full_path}[{i}]"] = label
+                if isinstance(item, Mapping):
+                    _merge({}, item, label, f"{full_path}[{i}]", origins)
 
 
 def _tag_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -172,5 +161,5 @@ def _tag_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def _forget(origins: dict[str, str], path: str) -> None:
-    for one in [one for one in origins if one == path or one.startswith((path + ".", path + "["))]:
-        del origins[one]
+    for key in [key for key in origins if key == path or key.startswith((path + ".", path + "["))]:
+        del origins[key]

@@ -1,4 +1,4 @@
-"""From a file (or tables) to a checked `Experiment`."""
+"""Load experiment files: one experiment, or a sweep of several."""
 
 from __future__ import annotations
 
@@ -6,54 +6,81 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from saecore.config.experiment import Experiment
-from saecore.config.explain import config_error
 from saecore.config.layers import Layers, merge, read_layers
-from saecore.config.structure import Problems, structure
-from saecore.plugins import Host, current_host
+from saecore.config.sweep import KEYS, Sweep, sweep_from_layers
+from saecore.config.validate import validated
+from saecore.errors import ConfigError
 
 
-def load_experiment(
-    file: Path | str, settings: Sequence[str] = (), host: Host | None = None
-) -> tuple[Experiment, Layers]:
-    """Read and check an experiment file.
+@attrs.frozen(eq=False)
+class LoadedExperiment:
+    """The experiment of a file, with the layers it was made from."""
+
+    experiment: Experiment
+    """The experiment."""
+    layers: Layers
+    """The merged tables and the origin of each value."""
+
+
+def load(file: Path | str, settings: Sequence[str] = ()) -> LoadedExperiment | Sweep:
+    """Read and validate a file that describes an experiment or a sweep.
 
     Args:
         file: a TOML file, or the experiment.json of a run.
-        settings: `key=value` strings laid over the file.
-        host: the plugins to use; default: all that are installed.
-
-    Returns:
-        The experiment and the layers it was made of.
+        settings: `key=value` strings, which override the file.
 
     Raises:
-        ConfigError: with every problem found.
+        ConfigError: lists every problem; for a sweep, of every point.
     """
     layers = read_layers(Path(file), settings)
-    return structured(layers, host), layers
+    if any(key in layers.tables for key in KEYS):
+        return sweep_from_layers(layers)
+    return LoadedExperiment(validated(layers), layers)
+
+
+def load_experiment(
+    file: Path | str,
+    settings: Sequence[str] = (),
+) -> tuple[Experiment, Layers]:
+    """Read and validate a file that describes one experiment.
+
+    Args:
+        file: a TOML file, or the experiment.json of a run.
+        settings: `key=value` strings, which override the file.
+
+    Returns:
+        The experiment and the layers it was made from.
+
+    Raises:
+        ConfigError: lists every problem; or the file describes a sweep.
+    """
+    layers = read_layers(Path(file), settings)
+    for key in KEYS:
+        if key in layers.tables:
+            raise ConfigError(
+                [f"{key}: expected one experiment, but this file describes several: `saecore show "
+                 f"{file}` lists them, `saecore run {file}` trains them all"],
+                label=layers.label,
+            )  # fmt: skip
+    return validated(layers), layers
 
 
 def structure_experiment(
-    tables: Mapping[str, Any], source: str = "experiment", host: Host | None = None
+    tables: Mapping[str, Any],
+    source: str = "experiment",
 ) -> Experiment:
-    """Check tables made in Python, as `load_experiment` checks a file.
+    """Validate tables made in Python, as `load_experiment` validates a file.
+
+    Args:
+        tables: nested tables, as in TOML.
+        source: what error messages call them.
 
     Raises:
-        ConfigError: with every problem found.
+        ConfigError: lists every problem.
     """
     layers = Layers(source)
     merge(layers, tables, source)
-    return structured(layers, host)
-
-
-def structured(layers: Layers, host: Host | None) -> Experiment:
-    """Check layers.
-
-    Raises:
-        ConfigError: with every problem found.
-    """
-    try:
-        experiment: Experiment = structure(layers.tables, Experiment, host or current_host())
-    except Problems as error:
-        raise config_error(layers, error.items) from None
-    return experiment
+    return validated(layers)

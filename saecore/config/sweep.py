@@ -1,9 +1,9 @@
 """Sweeps: one file that describes several experiments, its points.
 
-`[sweep]` is a grid: each key stands for a setting of the experiment, and its list for the values
-that are tried, every one with every one of the other keys. A value that is no list is the same for
-all. Several grids are `[[sweep]]` tables; a table without lists is a single point. `seeds` at the
-top of the file gives every point once per seed.
+`[sweep]` is a grid: each key is a setting of the experiment and each list its values; the points
+are all combinations. A value that is not a list applies to all points. `[[sweep]]` tables are
+several grids; a table without lists is a single point. `seeds` at the top of the file repeats every
+point once per seed.
 """
 
 from __future__ import annotations
@@ -16,150 +16,152 @@ from typing import Any
 import attrs
 
 from saecore.config.experiment import NAME, NAME_EXPECTED, Experiment
-from saecore.config.layers import Layers, Table, copy_of, merge, read_sweep
-from saecore.config.load import structured
-from saecore.config.naming import names
-from saecore.errors import ConfigError
-from saecore.plugins import Host, current_host
+from saecore.config.layers import Layers, Table, copy_of, merge
+from saecore.config.sweep_names import Key, PointName, name_points
+from saecore.config.validate import validated
+from saecore.errors import ConfigError, labeled_errors
 
 SEED = ("seed",)
-WHOLE = ("output", "extends", "sweep", "seeds")
-"""What a point cannot have of its own."""
+KEYS = ("sweep", "seeds")
+"""Keys that make a file describe a sweep."""
+COMMON = ("output", "extends", *KEYS)
+"""Keys that cannot vary between points."""
 
-Key = tuple[str, ...]
 
-
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, kw_only=True)
 class Point:
     """One experiment of a sweep."""
 
     name: str
-    """What it is called: what differs from the other points."""
+    """What differs from the other points, such as `k32-seed0`."""
     experiment: Experiment
-    """The experiment, called so; it writes into the sweep's directory."""
+    """The experiment, with this name; it writes into the sweep's directory."""
     layers: Layers
-    """What it was made of."""
+    """The tables it was made from."""
     differs: Mapping[str, Any]
-    """Those of its settings in which the points differ, by TOML key."""
+    """The settings in which the points differ, by TOML key."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, kw_only=True)
 class Sweep:
-    """Several experiments of one file, all of them valid."""
+    """The experiments of one file, all of them valid."""
 
     name: str
     """The file's `name`."""
-    source: str
+    label: str
     """The file."""
     directory: Path
-    """<output>/<name>: the points' runs are below it, in <point>/<id>."""
+    """<output>/<name>; runs lie in <point>/<id> below it."""
     points: Sequence[Point]
     """The experiments."""
 
 
-def load_sweep(
-    file: Path | str, settings: Sequence[str] = (), host: Host | None = None
-) -> Sweep | None:
-    """Read a sweep, and check every point of it.
+def sweep_from_layers(layers: Layers) -> Sweep:
+    """Build a sweep, and validate every point of it.
 
     Args:
-        file: a TOML file.
-        settings: `key=value` strings laid over the file.
-        host: the plugins to use; default: all that are installed.
-
-    Returns:
-        None where the file describes one experiment.
+        layers: a file with a key of `KEYS`.
 
     Raises:
-        ConfigError: with every problem of every point.
+        ConfigError: lists every problem of every point.
     """
-    layers = read_sweep(Path(file), settings)
-    entries, seeds = layers.tables.pop("sweep", None), layers.tables.pop("seeds", None)
-    if entries is None and seeds is None:
-        return None
-    raw = list(_points(layers, _entries(layers, entries), seeds))
-    called = names([(one.name, one.own, one.axes) for one in raw], layers)
-    host = host or current_host()
-    base = copy_of(layers)
-    name = str(base.tables.get("name", "experiment"))
-    if NAME.fullmatch(name) is None:
-        raise ConfigError(layers.source, [f"name: {NAME_EXPECTED}, got {name!r}"])
-    directory = Path(str(base.tables.get("output", "runs"))) / name
-    points, problems = [], {}
-    for one, called_so in zip(raw, called, strict=True):
-        own = copy_of(base)
-        merge(own, {**_nested(one.own), "name": called_so.name}, "sweep")
-        try:
-            experiment = structured(own, host)
-        except ConfigError as error:
-            problems[called_so.name] = error.problems
-            continue
-        placed = attrs.evolve(experiment, output=str(directory))
-        points.append(Point(called_so.name, placed, own, called_so.differs))
-    if problems:
-        raise ConfigError(layers.source, list(_gathered(problems, len(raw))))
-    return Sweep(name, layers.source, directory, points)
+    with labeled_errors(layers.label):
+        base = copy_of(layers)
+        entries, seeds = base.tables.pop("sweep", None), base.tables.pop("seeds", None)
+        name = str(base.tables.get("name", "experiment"))
+        drafts = list(_drafts(base, _grids(entries), seeds))
+        names = name_points([(draft.name, draft.settings, draft.axes) for draft in drafts], base)
+        if NAME.fullmatch(name) is None:
+            raise ConfigError([f"name: {NAME_EXPECTED}, got {name!r}"])
+        directory = Path(str(base.tables.get("output", "runs"))) / name
+        points = _validated_points(base, drafts, names, directory)
+    return Sweep(name=name, label=layers.label, directory=directory, points=points)
 
 
 @attrs.frozen
-class _Raw:
-    """A point before it is checked."""
+class _Draft:
+    """A point before validation."""
 
     name: str | None
-    own: dict[Key, Any]
+    """The name that its table sets."""
+    settings: dict[Key, Any]
     axes: tuple[Key, ...]
+    """The settings that its grid varies."""
 
 
-def _entries(layers: Layers, given: Any) -> list[Mapping[str, Any]]:
-    if given is None:
+def _validated_points(
+    base: Layers, drafts: Sequence[_Draft], names: Sequence[PointName], directory: Path
+) -> list[Point]:
+    points, problems = [], {}
+    for draft, name in zip(drafts, names, strict=True):
+        layers = copy_of(base)
+        merge(layers, {**_nested(draft.settings), "name": name.name}, "sweep")
+        try:
+            experiment = validated(layers)
+        except ConfigError as error:
+            problems[name.name] = error.problems
+            continue
+        experiment = attrs.evolve(experiment, output=str(directory))
+        points.append(
+            Point(name=name.name, experiment=experiment, layers=layers, differs=name.differs)
+        )
+    if problems:
+        raise ConfigError(list(_merged(problems, len(drafts))))
+    return points
+
+
+def _grids(entries: Any) -> list[Mapping[str, Any]]:
+    """Return the [sweep] table or [[sweep]] tables as a list; one empty grid if there is none."""
+    if entries is None:
         return [{}]
-    entries = [given] if isinstance(given, Mapping) else given
-    if not isinstance(entries, list) or not all(isinstance(one, Mapping) for one in entries):
-        raise ConfigError(layers.source, ["sweep: expected a table [sweep], or several [[sweep]]"])
-    if not entries or not all(entries):
-        raise ConfigError(layers.source, ["sweep: expected at least one setting in each table"])
-    return entries
+    grids = [entries] if isinstance(entries, Mapping) else entries
+    if not isinstance(grids, list) or not all(isinstance(grid, Mapping) for grid in grids):
+        raise ConfigError(["sweep: expected a table [sweep], or several [[sweep]]"])
+    if not grids or not all(grids):
+        raise ConfigError(["sweep: expected at least one setting in each table"])
+    return grids
 
 
-def _points(layers: Layers, entries: list[Mapping[str, Any]], seeds: Any) -> Iterator[_Raw]:
+def _drafts(layers: Layers, grids: list[Mapping[str, Any]], seeds: Any) -> Iterator[_Draft]:
+    """Expand grids into points."""
     problems = []
     if seeds is not None and (not isinstance(seeds, list) or not seeds):
         problems.append(f"seeds: expected a list such as [0, 1, 2], got {seeds!r}")
-    given = []
-    for number, entry in enumerate(entries):
-        where = "sweep" if len(entries) == 1 else f"sweep[{number}]"
-        settings = dict(_leaves(entry))
+    parsed = []
+    for number, grid in enumerate(grids):
+        path = "sweep" if len(grids) == 1 else f"sweep[{number}]"
+        settings = dict(_leaves(grid))
         name = settings.pop(("name",), None)
-        problems += _wrong(layers, where, settings, name, seeds)
-        given.append((settings, name))
+        problems += _problems(layers, path, settings, name, seeds)
+        parsed.append((settings, name))
     if problems:
-        raise ConfigError(layers.source, problems)
-    for settings, name in given:
-        lists = {key: one for key, one in settings.items() if isinstance(one, list)}
+        raise ConfigError(problems)
+    for settings, name in parsed:
+        lists = {key: value for key, value in settings.items() if isinstance(value, list)}
         lists = lists if seeds is None else {**lists, SEED: seeds}
         for values in itertools.product(*lists.values()):
-            own = {**settings, **dict(zip(lists, values, strict=True))}
-            yield _Raw(name, own, tuple(lists))
+            combination = {**settings, **dict(zip(lists, values, strict=True))}
+            yield _Draft(name, combination, tuple(lists))
 
 
-def _wrong(
-    layers: Layers, where: str, settings: Mapping[Key, Any], name: Any, seeds: Any
+def _problems(
+    layers: Layers, path: str, settings: Mapping[Key, Any], name: Any, seeds: Any
 ) -> Iterator[str]:
     if name is not None and not isinstance(name, str):
-        yield f"{where}.name: expected one name, got {name!r}"
+        yield f"{path}.name: expected one name, got {name!r}"
     for key, value in settings.items():
         dotted = ".".join(key)
         quoted = next((part for part in key if "." in part), None)
         if quoted is not None:
-            yield f'{where}."{quoted}": write the key without quotes: {quoted} = …'
-        elif key[0] in WHOLE:
-            yield f"{where}.{dotted}: one for the whole sweep; put it at the top of the file"
+            yield f'{path}."{quoted}": write the key without quotes: {quoted} = …'
+        elif key[0] in COMMON:
+            yield f"{path}.{dotted}: one for the whole sweep; move it to the top of the file"
         elif value == []:
-            yield f"{where}.{dotted}: expected at least one value"
+            yield f"{path}.{dotted}: expected at least one value"
         elif key == SEED and seeds is not None:
-            yield f"{where}.seed: given by seeds; remove one of the two"
+            yield f"{path}.seed: given by seeds; remove one of the two"
         elif layers.origins.get(dotted) == "--set":
-            yield f"--set {dotted}: the sweep gives it; use --set sweep.{dotted}=[…]"
+            yield f"--set {dotted}: the sweep sets it; use --set sweep.{dotted}=[…]"
 
 
 def _leaves(table: Mapping[str, Any], path: Key = ()) -> Iterator[tuple[Key, Any]]:
@@ -180,12 +182,12 @@ def _nested(settings: Mapping[Key, Any]) -> Table:
     return tables
 
 
-def _gathered(problems: Mapping[str, list[str]], points: int) -> Iterator[str]:
-    """Problems with the names of their points; what all points share is said once."""
+def _merged(problems: Mapping[str, list[str]], points: int) -> Iterator[str]:
+    """List problems with the names of their points; a problem of all points is listed once."""
     seen = set()
     for name, lines in problems.items():
         for line in lines:
-            if sum(line in one for one in problems.values()) < points:
+            if sum(line in other for other in problems.values()) < points:
                 yield f"{name}: {line}"
             elif line not in seen:
                 yield line

@@ -1,4 +1,4 @@
-"""The table [training] of an experiment, and the tables in it."""
+"""The [training] table of an experiment, and the tables in it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,31 @@ from typing import Literal
 
 import attrs
 
-from saecore.components import Choice, choice
-from saecore.config.validators import above, at_least, between
+from saecore.plugins.component import Choice
+from saecore.plugins.fields import above, at_least, between, choice
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class CheckpointTable:
-    """When the state of a run is written to disk; one is always written at the end."""
+    """When checkpoints of a run are written."""
 
     every_minutes: float = attrs.field(default=10.0, validator=at_least(0))
-    """Minutes between two checkpoints; 0 counts none, and without the keys below none is written
-    but when a signal stops the run."""
+    """Minutes between two checkpoints, with one more at the end; 0 turns this off, and without the
+    keys below a checkpoint is then written only when a signal stops the run."""
     every_steps: int | None = attrs.field(default=None, validator=at_least(1))
-    """Steps between two checkpoints, besides those that every_minutes gives."""
+    """Steps between two checkpoints, in addition to those of every_minutes."""
     count: int | None = attrs.field(default=None, validator=at_least(1))
     """Checkpoints spread evenly over the run, the last at its end; raise keep to have them all."""
     keep: int = attrs.field(default=2, validator=at_least(2))
     """How many of the newest checkpoints stay on disk."""
 
+    @property
+    def ever(self) -> bool:
+        """Whether checkpoints are written at all; if so, there is always one at the end."""
+        return bool(self.every_steps or self.every_minutes or self.count)
 
-@attrs.frozen
+
+@attrs.frozen(kw_only=True)
 class TrainingTable:
     """The optimization."""
 
@@ -35,36 +40,36 @@ class TrainingTable:
     batch_size: int = attrs.field(default=4096, validator=at_least(1))
     """Tokens per optimizer step."""
     lr: float | Literal["auto"] = attrs.field(default=3e-4, validator=above(0))
-    """Learning rate; "auto" is 2e-4 / sqrt(d_sae / 2^14) for adam, and in place of 2e-4, 5e-3 for
-    signum and 2e-3 for muon."""
+    """Learning rate; "auto" is 2e-4 / sqrt(d_sae / 2^14) for adam, with 5e-3 for signum and 2e-3
+    for muon instead of 2e-4."""
     lr_factors: dict[str, float] = attrs.field(factory=dict)
-    """Factors of the learning rate of some parameters, such as `b_dec = 0.1`."""
+    """Factors of the learning rate for single parameters, such as `b_dec = 0.1`."""
     lr_schedule: Choice = choice("schedule", "constant")
     """How the learning rate changes over the run."""
     optimizer: Choice = choice("optimizer", "adam")
     """The optimizer."""
     ema: float | None = attrs.field(default=None, validator=between(0, 1))
-    """Decay of an average of the weights over steps, saved in their place; default: none."""
+    """Decay of a moving average of the weights, which is saved instead of them; default: none."""
     clip_norm: float = attrs.field(default=1.0, validator=at_least(0))
     """Largest total gradient norm; 0 turns clipping off."""
     accumulate: int = attrs.field(default=1, validator=at_least(1))
-    """Parts into which a batch is cut to save memory; the gradients are averaged."""
+    """Parts into which a batch is split to save memory; their gradients are averaged."""
     loss: Literal["mse", "ce", "kl"] = "mse"
-    """What reconstructions are judged by: squared error summed over features and averaged over
-    tokens; or, end to end, the model's cross-entropy or KL divergence with them in its forward."""
+    """The reconstruction loss: "mse", squared error summed over features and averaged over tokens;
+    or end to end, the cross-entropy or KL divergence of the model that runs on reconstructions."""
     autocast: bool = False
-    """Run the SAE's matrix products in bfloat16; weights and losses stay as they are."""
+    """Run the SAE's matrix products in bfloat16; weights and losses keep their precision."""
     log_every_steps: int = attrs.field(default=10, validator=at_least(1))
     """Steps between two lines of metrics."""
     feature_sampling_window: int = attrs.field(default=2000, validator=at_least(1))
     """Steps over which the firing density of latents is measured."""
     bad_numbers: Literal["stop", "skip"] = "stop"
-    """At a loss or gradient that is not finite: stop the run, or skip the step and count it."""
+    """If a loss or gradient is not finite: stop the run, or skip the step and count it."""
     checkpoint: CheckpointTable = attrs.field(factory=CheckpointTable)
-    """When the state of the run is written to disk."""
+    """When checkpoints are written."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Report a run without a step, and factors below zero."""
+        """Report a run without a step, negative factors and parts of unequal size."""
         for name, factor in self.lr_factors.items():
             if factor < 0:
                 yield f"lr_factors.{name}", f"expected at least 0, got {factor}"
@@ -83,3 +88,25 @@ class TrainingTable:
     def steps(self) -> int:
         """Number of optimizer steps."""
         return self.tokens // self.batch_size
+
+
+@attrs.frozen(kw_only=True)
+class InitTable:
+    """The initial weights."""
+
+    type: Literal["tied", "independent", "search"] = "tied"
+    """Decoder rows in random directions, and the encoder their transpose ("tied") or in independent
+    random directions ("independent"); "search" is tied, at the decoder norm with the smallest
+    reconstruction loss."""
+    decoder_norm: float = attrs.field(default=0.1, validator=above(0))
+    """Initial norm of every decoder row; "search" tries a hundredth to fifty times this norm."""
+    b_dec: Literal["zero", "mean", "geometric_median"] = "zero"
+    """Initial decoder bias: 0, or the mean or geometric median of the activations to be
+    reconstructed."""
+    tokens: int = attrs.field(default=32_768, validator=at_least(1))
+    """Tokens at the start of training from which bias and norm are estimated."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether activations are needed."""
+        return self.type == "search" or self.b_dec != "zero"

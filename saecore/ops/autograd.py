@@ -1,8 +1,8 @@
-"""Gradients of the two sparse operations, from their entries alone.
+"""Gradients of the two sparse operations, computed from their entries alone.
 
-With entries (row r, latent j, value v), c = x − centre and the gradient g of each value:
+With entries (row r, latent j, value v), c = x − center and the gradient g of each value:
   pre = c[r] · encoder[j] + b_enc[j]   gives  d encoder[j] = Σ g c[r],  d b_enc[j] = Σ g,
-      d x[r] = Σ g encoder[j],  d centre = −Σ d x = −(d b_enc @ encoder);
+      d x[r] = Σ g encoder[j],  d center = −Σ d x = −(d b_enc @ encoder);
   y[r] = Σ v W_dec[j]                  gives  d v = y'[r] · W_dec[j],  d W_dec[j] = Σ v y'[r].
 """
 
@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saecore.codes import Pattern
+from saecore.ops.codes import Pattern
 from saecore.ops.dispatch import function
 
 
 class Preactivations(torch.autograd.Function):
-    """Selected pre-activations `[nnz]`, as a function of input, encoder, bias and centre."""
+    """Selected pre-activations `[nnz]`, as a function of input, encoder, bias and center."""
 
     @staticmethod
     def forward(
@@ -28,30 +28,30 @@ class Preactivations(torch.autograd.Function):
         x: Tensor,
         W_enc: Tensor,
         b_enc: Tensor,
-        centre: Tensor | None,
+        center: Tensor | None,
     ) -> Tensor:
-        """Pass on the values that selection has computed."""
+        """Return the values that the selection has computed."""
         ctx.pattern = pattern
-        ctx.save_for_backward(x, W_enc, centre)
+        ctx.save_for_backward(x, W_enc, center)
         return values.view_as(values)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients for x, W_enc, b_enc and centre."""
+        """Gradients for x, W_enc, b_enc and center."""
         (grad,) = grads
-        x, W_enc, centre = ctx.saved_tensors
+        x, W_enc, center = ctx.saved_tensors
         pattern, encoder = ctx.pattern, W_enc.t()
-        d_x = d_W = d_centre = None
+        d_x = d_W = d_center = None
         d_b = function("latent_sum", grad)(pattern, grad)
         if ctx.needs_input_grad[2]:
             d_x = function("gather_sum", grad, encoder)(pattern, grad, encoder.contiguous())
         if ctx.needs_input_grad[3]:
-            centred = x if centre is None else x - centre
-            scatter = function("scatter_outer", grad, centred)
-            d_W = scatter(pattern, grad, centred.contiguous()).t()
-        if centre is not None and ctx.needs_input_grad[5]:
-            d_centre = -(d_b @ encoder)
-        return None, None, d_x, d_W, d_b, d_centre
+            centered = x if center is None else x - center
+            scatter = function("scatter_outer", grad, centered)
+            d_W = scatter(pattern, grad, centered.contiguous()).t()
+        if center is not None and ctx.needs_input_grad[5]:
+            d_center = -(d_b @ encoder)
+        return None, None, d_x, d_W, d_b, d_center
 
 
 class Decode(torch.autograd.Function):
@@ -62,7 +62,7 @@ class Decode(torch.autograd.Function):
         """Sum the decoder rows of each token."""
         ctx.pattern = pattern
         ctx.save_for_backward(values, W_dec)
-        with torch.autocast(W_dec.device.type, enabled=False):  # sums stay exact
+        with torch.autocast(W_dec.device.type, enabled=False):  # keep sums exact
             gather = function("gather_sum", values, W_dec)
             decoded: Tensor = gather(pattern, values, W_dec.contiguous())
             return decoded

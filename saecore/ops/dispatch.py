@@ -1,16 +1,16 @@
-"""Which implementation of an operation serves a call.
+"""Choose the implementation of an operation for each call.
 
-A backend is a module with any of the functions of `saecore.ops.plain`, under the same names and
-with the same arguments, and two that say when to use them:
+A backend is a module that implements any of the functions of `saecore.ops.reference`, with the same
+names and arguments, and three that say when to use them:
 
-    available() -> bool                   whether it can run here at all (asked once)
-    takes(operation, *tensors) -> bool    whether it can do this call: device, dtype
-    pays(operation, *tensors) -> bool     whether it is the faster one for these shapes
+    available() -> bool                      whether it can run at all (called once)
+    supports(operation, *tensors) -> bool    whether it supports this call: device, dtype
+    is_faster(operation, *tensors) -> bool   whether it is faster for these shapes
 
-The first backend of `BACKENDS` that says yes three times serves; `plain` always does. `tensors`
-are, for a selection, the inputs `[N, d_in]` and the encoder `[d_sae, d_in]`; for the others the
-values or rows and the matrix, as they are handed over. What a backend takes it may still give to
-`plain` itself, for reasons that only show in the data (density, say).
+The first backend of `BACKENDS` for which all three are true handles the call, otherwise
+`reference`. For a selection `tensors` are the inputs `[N, d_in]` and the encoder `[d_sae, d_in]`;
+for other operations the values or rows and the matrix. A backend may still delegate a supported
+call to `reference`, depending on the data (e.g. density).
 """
 
 from __future__ import annotations
@@ -24,30 +24,32 @@ from typing import Any
 
 from torch import Tensor
 
-from saecore.ops import plain
-
-BACKENDS = {"cuda": "saecore.ops.cuda", "compiled": "saecore.ops.compiled"}
-"""Name and module of each, in the order they are asked; the module is imported on first use."""
+BACKENDS = {
+    "cuda": "saecore.ops.cuda",
+    "cpu": "saecore.ops.cpu",
+    "reference": "saecore.ops.reference",
+}
+"""Name and module of each, in order of preference; modules are imported on first use."""
 
 _forced: str | None = None
 
 
 @contextlib.contextmanager
 def forced(name: str) -> Iterator[None]:
-    """Use one backend wherever it can, however small the work; for tests and measurements.
+    """Use one backend whenever it supports a call, for tests and benchmarks.
 
-    What it has no function for, or cannot take (another device, another dtype), `plain` does.
+    `reference` handles the calls that it does not support.
 
     Args:
-        name: "plain", or a name in `BACKENDS`.
+        name: a name in `BACKENDS`.
 
     Raises:
-        ValueError: there is no such backend, or it cannot run here.
+        ValueError: the backend is unknown, or cannot run here.
     """
     global _forced
-    # Only what is asked for is imported: a backend may bring much with it.
-    if name != "plain" and (name not in BACKENDS or _module(name) is None):
-        known = ["plain", *(one for one in BACKENDS if _module(one) is not None)]
+    # Import only the requested backend: it may have heavy dependencies.
+    if name not in BACKENDS or _module(name) is None:
+        known = [backend for backend in BACKENDS if _module(backend) is not None]
         raise ValueError(f"no backend {name!r} here (known: {', '.join(known)})")
     before, _forced = _forced, name
     try:
@@ -57,27 +59,27 @@ def forced(name: str) -> Iterator[None]:
 
 
 def chosen(operation: str, *tensors: Tensor) -> str:
-    """Name of the backend that serves a call of `operation` with such tensors."""
-    for name in BACKENDS if _forced is None else [_forced]:
-        module = _module(name) if name in BACKENDS else None
-        if module is None or not hasattr(module, operation):
+    """Name of the backend that handles `operation` on these tensors."""
+    for name in BACKENDS if _forced is None else (_forced,):
+        backend = _module(name)
+        if backend is None or not hasattr(backend, operation):
             continue
-        if module.takes(operation, *tensors) and (_forced or module.pays(operation, *tensors)):
+        if backend.supports(operation, *tensors) and (
+            _forced or backend.is_faster(operation, *tensors)
+        ):
             return name
-    return "plain"
+    return "reference"
 
 
 def function(operation: str, *tensors: Tensor) -> Callable[..., Any]:
-    """The function that serves a call of `operation` with such tensors."""
-    name = chosen(operation, *tensors)
-    module = plain if name == "plain" else _module(name)
-    found: Callable[..., Any] = getattr(module, operation)
-    return found
+    """The function that handles `operation` on these tensors."""
+    implementation: Callable[..., Any] = getattr(_module(chosen(operation, *tensors)), operation)
+    return implementation
 
 
 @functools.cache
 def _module(name: str) -> ModuleType | None:
-    """The module of a backend; None where it cannot run."""
+    """The module of a backend; None if it cannot run."""
     try:
         module = importlib.import_module(BACKENDS[name])
     except ImportError:

@@ -1,5 +1,5 @@
-"""Published SAEs: where they are, in which format, and how they become an `SAE`.
+"""Find, load, convert and publish SAEs.
 
-`Repository` is files from somewhere, `ReleaseSource` a format (a plugin of the kind `release`),
-`Facts` what a catalogue knows, `Draft` an SAE in the one form that every format is brought to.
+`resolve` finds an SAE by name, `load` reads it with a release plugin (`ReleaseSource`), which
+returns a `Draft`, and `build` makes the `SAE`.
 """

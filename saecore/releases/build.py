@@ -1,4 +1,4 @@
-"""An `SAE` from a configuration and tensors of files: everything is checked, then loaded."""
+"""Build an `SAE` from a configuration and tensors of files; everything is checked first."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ import attrs
 import torch
 from torch import Tensor
 
-from saecore.config.structure import Problems, structure
+from saecore.core.file_form import FileForm
+from saecore.core.normalizer import RUNTIME
+from saecore.core.sae import SAE
+from saecore.core.sae_config import DTYPES, Metadata, SAEConfig, Shape
 from saecore.errors import ConfigError, PluginError, ReleaseError, nearest
-from saecore.normalize import RUNTIME
-from saecore.plugins import Host, current_host
-from saecore.sae import SAE
-from saecore.sae_config import DTYPES, Metadata, SAEConfig, Shape
+from saecore.plugins.component import Component
+from saecore.plugins.host import current_host
+from saecore.plugins.problems import Problems
+from saecore.plugins.structure import structure
 
 BASE = ("d_in", "d_sae", "d_out", "hooks", "dtype", "device", "apply_b_dec_to_input",
         "normalize_activations", "reshape_activations", "metadata", "architecture")  # fmt: skip
-"""Keys that every cfg.json has."""
+"""Keys of cfg.json that do not depend on the architecture."""
 
 CHUNK = 2**20
-"""Elements that are checked at a time."""
+"""Elements checked at a time."""
 
 
-def build_sae(
+def sae_from_files(
     cfg: dict[str, Any],
     tensors: dict[str, Tensor],
-    source: str,
+    cfg_label: str,
     file: str,
     device: torch.device,
     dtype: str | None = None,
@@ -37,120 +40,144 @@ def build_sae(
     Args:
         cfg: as in cfg.json.
         tensors: as in sae_weights.safetensors.
-        source: where `cfg` is from, for messages.
-        file: where `tensors` are from, for messages.
-        device: where the weights go.
+        cfg_label: where `cfg` was read, for messages.
+        file: where `tensors` were read, for messages.
+        device: device of the weights.
         dtype: precision; default: that of `cfg`.
 
     Raises:
-        ReleaseError: they contradict each other, or cannot be understood wholly.
+        ReleaseError: configuration and tensors contradict each other, or have an unknown part.
     """
-    _check_keys(cfg, source)
-    host = current_host()
-    name, variant = _named(cfg, host)
+    _check_keys(cfg, cfg_label)
+    name, variant = _split_architecture(cfg)
+    component, cls = _architecture(name, cfg_label)
+    settings = _settings(cfg, component, cls, variant, cfg_label)
     try:
-        component = host.component("architecture", name)
-    except PluginError as error:
-        raise ReleaseError(f"{source}: {error}") from error
-    cls: type[SAE] = component.builder()  # type: ignore[assignment]
-    if not (isinstance(cls, type) and issubclass(cls, SAE)):
-        raise ReleaseError(f"{source}: architecture {name!r} cannot be loaded: not an SAE class")
-    known = {one.name for one in attrs.fields(component.config)}
-    own = {key: value for key, value in cfg.items() if key not in BASE}
-    unknown = [key for key in own if key not in known | cls.training_fields]
-    if unknown:
-        raise ReleaseError(
-            f"{source}: unknown key {unknown[0]!r} for architecture {name}"
-            f"{nearest(unknown[0], sorted(known))} (known: {', '.join(sorted(known))})"
-        )
-    kept = known if cls.saved_fields is None else set(cls.saved_fields)
-    settings = {key: value for key, value in own.items() if key in kept and value is not None}
-    settings = {**{key: one for key, one in cls.file_defaults.items() if key in known}, **settings}
-    settings |= cls.file_variants.get(variant, {})
-    if "apply_b_dec_to_input" in known:
-        settings["apply_b_dec_to_input"] = cfg.get("apply_b_dec_to_input", True)
-    try:
-        method = structure(settings, component.config, host)
+        config = structure(settings, component.config)
     except Problems as error:
         key, message = error.items[0]
-        raise ReleaseError(f"{source}: {key}: {message}") from None
-    own_sizes = cls.file_sizes(method, cfg["d_sae"])
-    _check_sizes(tensors, cfg, own_sizes, file)
+        raise ReleaseError(f"{cfg_label}: {key}: {message}") from None
+    form = cls.file_form
+    _check_sizes(tensors, cfg, set(form.tensor_sizes(config, cfg["d_sae"])), file)
     precision = DTYPES.get(dtype or cfg.get("dtype", "float32"))
     if precision is None:
-        raise ReleaseError(f"{source}: dtype: expected one of {', '.join(DTYPES)}, got "
+        raise ReleaseError(f"{cfg_label}: dtype: expected one of {', '.join(DTYPES)}, got "
                            f"{dtype or cfg.get('dtype')!r}")  # fmt: skip
-    d_out = int(tensors["W_dec"].shape[1]) if "W_dec" in tensors else cfg["d_in"]
-    hooks = int(cfg.get("hooks", 1))
     try:
-        shape = Shape(cfg["d_in"], d_out, cfg["d_sae"], precision, device, hooks, allocate=False)
-        sae = cls(method, shape)
+        shape = Shape(
+            cfg["d_in"],
+            int(tensors["W_dec"].shape[1]) if "W_dec" in tensors else cfg["d_in"],
+            cfg["d_sae"],
+            dtype=precision,
+            device=device,
+            hooks=int(cfg.get("hooks", 1)),
+            allocate=False,
+        )
+        sae = cls(config, shape)
     except ConfigError as error:
-        raise ReleaseError(f"{source}: {error.problems[0]}") from None
+        raise ReleaseError(f"{cfg_label}: {error.problems[0]}") from None
     sae.cfg = attrs.evolve(
         sae.cfg,
         normalize_activations=cfg.get("normalize_activations", "none"),
         reshape_activations=cfg.get("reshape_activations", "none"),
         metadata=Metadata(cfg.get("metadata") or {}),
     )
-    _check(sae.cfg, source, (*RUNTIME, *cls.own_normalizations))
+    _check_processing(sae.cfg, cfg_label, (*RUNTIME, *form.normalizations))
     _load(sae, tensors, file, device)
     return sae.eval()
 
 
-def _named(cfg: dict[str, Any], host: Host) -> tuple[str, str]:
-    """The architecture and its variant; an activation in the name (jumprelu_transcoder) goes to
-    `cfg`.
+def _architecture(name: str, cfg_label: str) -> tuple[Component, type[SAE]]:
+    """The plugin of an architecture and its SAE class."""
+    try:
+        component = current_host().component("architecture", name)
+    except PluginError as error:
+        raise ReleaseError(f"{cfg_label}: {error}") from error
+    cls = component.builder()
+    if not (isinstance(cls, type) and issubclass(cls, SAE)):
+        raise ReleaseError(f"{cfg_label}: architecture {name!r} cannot be loaded: not an SAE class")
+    return component, cls
+
+
+def _settings(
+    cfg: dict[str, Any], component: Component, cls: type[SAE], variant: str, cfg_label: str
+) -> dict[str, Any]:
+    """The architecture's settings in a cfg.json, with the defaults of the file format."""
+    known = {field.name for field in attrs.fields(component.config)}
+    extra = {key: value for key, value in cfg.items() if key not in BASE}
+    form = cls.file_form
+    unknown = [key for key in extra if key not in known | form.training_fields]
+    if unknown:
+        raise ReleaseError(
+            f"{cfg_label}: unknown key {unknown[0]!r} for architecture {component.name}"
+            f"{nearest(unknown[0], sorted(known))} (known: {', '.join(sorted(known))})"
+        )
+    saved = known if form.saved_fields is None else set(form.saved_fields)
+    defaults = {key: value for key, value in form.defaults.items() if key in known}
+    stored = {key: value for key, value in extra.items() if key in saved and value is not None}
+    settings = {**defaults, **stored, **form.variants.get(variant, {})}
+    if "apply_b_dec_to_input" in known:
+        settings["apply_b_dec_to_input"] = cfg.get("apply_b_dec_to_input", True)
+    return settings
+
+
+def _split_architecture(cfg: dict[str, Any]) -> tuple[str, str]:
+    """Split a name such as jumprelu_transcoder into the architecture and the prefix's meaning.
+
+    Returns:
+        The architecture, and the variant that the prefix names ("" for none). A prefix that is an
+        activation goes to `cfg` instead.
     """
+    host = current_host()
     name: str = cfg["architecture"]
-    if name in host.names("architecture"):
-        return name, ""
     prefix, _, rest = name.partition("_")
-    if rest in host.names("architecture"):
-        if prefix in host.names("activation"):
-            cfg.setdefault("activation", prefix)
-            return rest, ""
-        if prefix in getattr(host.component("architecture", rest).builder(), "file_variants", {}):
-            return rest, prefix
+    if name in host.names("architecture") or rest not in host.names("architecture"):
+        return name, ""
+    if prefix in host.names("activation"):
+        cfg.setdefault("activation", prefix)
+        return rest, ""
+    cls = host.component("architecture", rest).builder()
+    if prefix in getattr(cls, "file_form", FileForm()).variants:
+        return rest, prefix
     return name, ""
 
 
-def _check_keys(cfg: dict[str, Any], source: str) -> None:
+def _check_keys(cfg: dict[str, Any], cfg_label: str) -> None:
+    """Check the keys that every cfg.json must have."""
     if not isinstance(cfg.get("architecture"), str):
-        raise ReleaseError(f"{source}: architecture: missing")
-    for key in ("d_in", "d_sae", *(one for one in ("d_out", "hooks") if one in cfg)):
+        raise ReleaseError(f"{cfg_label}: architecture: missing")
+    for key in ("d_in", "d_sae", *(key for key in ("d_out", "hooks") if key in cfg)):
         if not isinstance(cfg.get(key), int) or isinstance(cfg[key], bool) or cfg[key] < 1:
             raise ReleaseError(
-                f"{source}: {key}: expected a positive integer, got {cfg.get(key)!r}"
+                f"{cfg_label}: {key}: expected a positive integer, got {cfg.get(key)!r}"
             )
 
 
-def _check(cfg: SAEConfig, source: str, runtime: tuple[str, ...]) -> None:
-    """Refuse what the forward pass would silently leave out."""
+def _check_processing(cfg: SAEConfig, cfg_label: str, runtime: tuple[str, ...]) -> None:
+    """Refuse processing of activations that the forward pass would silently leave out."""
     if cfg.normalize_activations == "expected_average_only_in":
         raise ReleaseError(
-            f"{source}: normalize_activations: the scale of {cfg.normalize_activations!r} is not "
-            'in the file; save the SAE with the scale folded, which gives "none"'
+            f"{cfg_label}: normalize_activations: the scale of {cfg.normalize_activations!r} is "
+            'not in the file; save the SAE with the scale folded in, which gives "none"'
         )
     if cfg.normalize_activations not in ("none", *runtime):
         raise ReleaseError(
-            f"{source}: normalize_activations: expected one of none, {', '.join(runtime)}, got "
+            f"{cfg_label}: normalize_activations: expected one of none, {', '.join(runtime)}, got "
             f"{cfg.normalize_activations!r}"
         )
     if cfg.reshape_activations not in ("none", "hook_z"):
         raise ReleaseError(
-            f'{source}: reshape_activations: expected "none" or "hook_z", '
+            f'{cfg_label}: reshape_activations: expected "none" or "hook_z", '
             f"got {cfg.reshape_activations!r}"
         )
 
 
 def _check_sizes(
-    tensors: dict[str, Tensor], cfg: dict[str, Any], own_sizes: set[int], file: str
+    tensors: dict[str, Tensor], cfg: dict[str, Any], extra_sizes: set[int], file: str
 ) -> None:
     """Refuse tensors that cannot belong to `cfg` before anything is allocated for them."""
-    sizes = {cfg["d_in"], cfg["d_sae"], cfg.get("d_out", cfg["d_in"]), *own_sizes}
-    one_hook = cfg["d_in"] // cfg.get("hooks", 1)
-    sizes.add(one_hook)
+    d_hook = cfg["d_in"] // cfg.get("hooks", 1)
+    sizes = {cfg["d_in"], cfg["d_sae"], cfg.get("d_out", cfg["d_in"]), d_hook, *extra_sizes}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ReleaseError(
@@ -161,15 +188,15 @@ def _check_sizes(
                 f"{file}: {name} is {list(tensor.shape)}, which does not fit d_in = {cfg['d_in']} "
                 f"and d_sae = {cfg['d_sae']} of cfg.json"
             )
-    found = {size for one in tensors.values() for size in one.shape}
-    for key, size in (("d_in", one_hook), ("d_sae", cfg["d_sae"])):
-        if not found & {cfg[key], size}:
+    file_sizes = {size for tensor in tensors.values() for size in tensor.shape}
+    for key, size in (("d_in", d_hook), ("d_sae", cfg["d_sae"])):
+        if not file_sizes & {cfg[key], size}:
             raise ReleaseError(f"{file}: no tensor has the size {key} = {cfg[key]} of cfg.json")
 
 
 def _load(sae: SAE, tensors: dict[str, Tensor], file: str, device: torch.device) -> None:
-    """Check the tensors and let them take the place of the parameters, copied only where needed."""
-    expected = {name: list(one.shape) for name, one in weights(sae).items()}
+    """Check the tensors and assign them to the parameters, without copies where possible."""
+    expected = {name: list(tensor.shape) for name, tensor in weights(sae).items()}
     for name, shape in expected.items():
         if name not in tensors:
             raise ReleaseError(f"{file}: tensor {name} is missing")
@@ -182,21 +209,24 @@ def _load(sae: SAE, tensors: dict[str, Tensor], file: str, device: torch.device)
     surplus = sorted(set(tensors) - set(expected))
     if surplus:
         raise ReleaseError(f"{file}: unexpected tensor {surplus[0]!r} for {sae.cfg.architecture}")
-    own = {name: one for name, one in sae.state_dict().items() if name not in sae.training_state}
-    tied = "encoder" in own and sae.encoder is sae.W_dec
+    training_state = sae.file_form.training_state
+    parameters = {
+        name: tensor for name, tensor in sae.state_dict().items() if name not in training_state
+    }
+    tied = "encoder" in parameters and sae.encoder is sae.W_dec
     if tied and not torch.equal(tensors["W_enc"].t(), tensors["W_dec"]):
         sae.untie()
         tied = False
-    taken: set[int] = set()
+    pointers: set[int] = set()
     state = {}
-    for name, parameter in own.items():
+    for name, parameter in parameters.items():
         tensor = tensors["W_enc"].t() if name == "encoder" else tensors[_file_name(name)]
         tensor = tensor.to(device, parameter.dtype, memory_format=torch.contiguous_format)
-        tensor = tensor.contiguous()  # the encoder is copied, all else stays where it was mapped
-        # Weights that are folded must not change others of the same memory.
-        state[name] = tensor.clone() if tensor.data_ptr() in taken else tensor
-        taken.add(state[name].data_ptr())
-    # Not strict: every tensor has been checked, and the state of training is not in files.
+        tensor = tensor.contiguous()  # copies the encoder; the rest stays memory-mapped
+        # Folding one tensor must not change another that shares its memory.
+        state[name] = tensor.clone() if tensor.data_ptr() in pointers else tensor
+        pointers.add(state[name].data_ptr())
+    # Not strict: every tensor has been checked, and files have no training state.
     sae.load_state_dict(state, strict=False, assign=True)
     if tied:
         sae.encoder = sae.W_dec
@@ -205,26 +235,26 @@ def _load(sae: SAE, tensors: dict[str, Tensor], file: str, device: torch.device)
 
 
 def finite(tensor: Tensor) -> bool:
-    """Whether all values are finite: a sum is not if one of them is not, and costs one reading."""
+    """Whether all values are finite; sums are checked first, because they read the data once."""
     if not tensor.is_floating_point():
         return True
     transposed = tensor.dim() == 2 and tensor.t().is_contiguous()
     wide = torch.promote_types(tensor.dtype, torch.float32)
-    for part in (tensor.t() if transposed else tensor).reshape(-1).split(CHUNK):
-        if not math.isfinite(part.sum(dtype=wide)) and not bool(torch.isfinite(part).all()):
+    for chunk in (tensor.t() if transposed else tensor).reshape(-1).split(CHUNK):
+        if not math.isfinite(chunk.sum(dtype=wide)) and not bool(torch.isfinite(chunk).all()):
             return False
     return True
 
 
 def weights(sae: SAE) -> dict[str, Tensor]:
-    """The tensors of an SAE under the names of files: `W_enc [d_in, d_sae]` for `encoder`."""
+    """The tensors of an SAE under their names in files: `W_enc [d_in, d_sae]` for `encoder`."""
     return {
-        _file_name(name): one.t() if name == "encoder" else one
-        for name, one in sae.state_dict().items()
-        if name not in sae.training_state
+        _file_name(name): tensor.t() if name == "encoder" else tensor
+        for name, tensor in sae.state_dict().items()
+        if name not in sae.file_form.training_state
     }
 
 
 def _file_name(name: str) -> str:
-    """A tensor of the activation belongs to the SAE; the encoder is stored as W_enc."""
+    """A parameter's name in files: the encoder is W_enc, the activation has no prefix."""
     return "W_enc" if name == "encoder" else name.removeprefix("activation.")

@@ -1,4 +1,4 @@
-"""The README of a published repository, made from what the files in it say of themselves."""
+"""Write the README of a published repository from the files' own metadata."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from saecore import __version__
-from saecore.saved import READABLE
+from saecore._version import __version__
+from saecore.releases.saelens_files import READABLE
 
 BEGIN = "<!-- saecore: the rows up to the next comment are written by it, one for every SAE -->"
 END = "<!-- saecore: end -->"
@@ -18,27 +18,27 @@ COLUMNS = ("SAE", "architecture", "d_in", "d_sae", "hook", "model", "text", "tra
 Configs = Mapping[str, Mapping[str, Any]]
 """cfg.json of every SAE, by its name in the repository."""
 Evaluations = Mapping[str, Mapping[str, Any]]
-"""Figures of evaluators by evaluator, as in evaluation.json, for SAEs that have some."""
+"""Figures by evaluator, as in evaluation.json, for SAEs that have been evaluated."""
 
 
 def card_of_saes(
     repository: str,
     configs: Configs,
     evaluations: Evaluations,
-    licence: str | None = None,
+    license: str | None = None,
     old: str | None = None,
 ) -> str | None:
     """The README of a repository of SAEs.
 
     Args:
         repository: `username/repo-name`.
-        configs: the SAEs that are published now.
+        configs: the SAEs to publish.
         evaluations: their held-out figures.
-        licence: what the hub calls it, such as "mit".
-        old: the README that is there; SAEs in its table stay.
+        license: the hub's name of a license, such as "mit".
+        old: the current README; SAEs in its table stay.
 
     Returns:
-        The new one; None where the old one has no table of ours.
+        The new README; None if the current one has no table written by saecore.
     """
     rows = {name: _row(name, cfg, evaluations.get(name, {})) for name, cfg in configs.items()}
     if old is not None:
@@ -46,15 +46,18 @@ def card_of_saes(
             return None
         before, _, rest = old.partition(BEGIN)
         table, _, after = rest.partition(END)
-        kept = {found[1]: line for line in table.splitlines()
-                if (found := re.match(r"\| `([^`]+)` \|", line))}  # fmt: skip
-        return f"{before}{BEGIN}\n{_table({**kept, **rows})}{END}{after}"
-    readable = all(one.get("architecture") in READABLE for one in configs.values())
+        old_rows = {
+            match[1]: line
+            for line in table.splitlines()
+            if (match := re.match(r"\| `([^`]+)` \|", line))
+        }
+        return f"{before}{BEGIN}\n{_table({**old_rows, **rows})}{END}{after}"
+    readable = all(cfg.get("architecture") in READABLE for cfg in configs.values())
     head = _header(
         "saelens" if readable else "saecore",
-        licence,
-        [one.get("metadata", {}).get("model_name") for one in configs.values()],
-        [one.get("metadata", {}).get("dataset_path") for one in configs.values()],
+        license,
+        [cfg.get("metadata", {}).get("model_name") for cfg in configs.values()],
+        [cfg.get("metadata", {}).get("dataset_path") for cfg in configs.values()],
         ["sparse-autoencoder", "saecore"],
     )
     first = next(iter(configs))
@@ -63,21 +66,21 @@ def card_of_saes(
         f"{head}\n# {repository.partition('/')[2]}\n\n"
         f"Sparse autoencoder{several} in SAELens 6's format, published with saecore "
         f"{__version__}.\n\n{BEGIN}\n{_table(rows)}{END}\n\n"
-        "L0 (mean number of active latents) and explained variance are of held-out text where an "
-        "`evaluation.json` stands beside the SAE, else as its authors recorded them.\n\n"
+        "L0 (mean number of active latents) and explained variance are measured on held-out text "
+        "if the SAE has an `evaluation.json`, and otherwise as recorded by its authors.\n\n"
         f"## Load\n\nWith saecore:\n\n```python\nfrom saecore import SAE\n\n"
         f'sae, cfg_dict, sparsity = SAE.from_pretrained("{repository}", "{first}")\n```\n\n'
         + (
             "With SAELens 6:\n\n```python\nfrom sae_lens import SAE\n\n"
             f'sae = SAE.from_pretrained("{repository}", "{first}")\n```\n\n'
             if readable
-            else "SAELens has no such architecture and refuses the files.\n\n"
+            else "SAELens has no such architecture and cannot load the files.\n\n"
         )
-        + "## Files\n\nOf every SAE: `cfg.json` (its `metadata` says model, hook, text, context "
-        "size, special tokens and how training went), `sae_weights.safetensors`, and where they "
-        "are known `sparsity.safetensors` (log10 of each latent's firing frequency), "
-        "`evaluation.json` (held-out figures) and `experiment.json` (what `saecore run` "
-        f"repeats).\n\n{_licence(licence)}"
+        + "## Files\n\nEach SAE has `cfg.json` (with model, hook, text, context size, "
+        "special tokens and training details in `metadata`), `sae_weights.safetensors` and, if "
+        "available, `sparsity.safetensors` (log10 of each latent's firing frequency), "
+        "`evaluation.json` (held-out figures) and `experiment.json` (what `saecore run` read).\n\n"
+        f"{_license(license)}"
     )
 
 
@@ -85,63 +88,65 @@ def card_of_cache(
     repository: str,
     kind: str,
     facts: Mapping[str, Any],
-    licence: str | None = None,
+    license: str | None = None,
     old: str | None = None,
 ) -> str | None:
-    """The README of a repository of activations or tokens; None where there is one.
+    """The README of a repository of activations or tokens; None if it already has a README.
 
     Args:
         repository: `username/repo-name`.
         kind: "cached" (activations) or "tokens", the dataset's type in an experiment.
-        facts: what its manifest says, as it is to be printed; `model` and `dataset` too.
-        licence: what the hub calls it.
-        old: the README that is there.
+        facts: rows of the table, from the manifest; `model` and `dataset` also go to the header.
+        license: the hub's name of a license.
+        old: the current README.
     """
     if old is not None:
         return None
     what = "Activations" if kind == "cached" else "Tokens"
     tags = ["activations" if kind == "cached" else "tokens", "saecore"]
-    head = _header("saecore", licence, [facts.get("model")], [facts.get("dataset")], tags)
-    lines = "".join(f"| {key} | {_cell(one)} |\n" for key, one in facts.items() if one is not None)
+    head = _header("saecore", license, [facts.get("model")], [facts.get("dataset")], tags)
+    lines = "".join(
+        f"| {key} | {_cell(value)} |\n" for key, value in facts.items() if value is not None
+    )
     return (
         f"{head}\n# {repository.partition('/')[2]}\n\n"
         f"{what} to train sparse autoencoders on, written by saecore {__version__}.\n\n"
         f"| | |\n|---|---|\n{lines}\n"
         f'## Train on it\n\n```toml\n[dataset]\ntype = "{kind}"\nrepo = "{repository}"\n```\n\n'
-        "Shards are downloaded as they are read, and their hashes compared.\n\n"
-        f"{_licence(licence)}"
+        "Shards are downloaded on demand, and their hashes are verified.\n\n"
+        f"{_license(license)}"
     )
 
 
 def _header(
     library: str,
-    licence: str | None,
+    license: str | None,
     models: Sequence[Any],
     datasets: Sequence[Any],
     tags: Sequence[str],
 ) -> str:
-    """What the hub reads: YAML between dashes."""
+    """The YAML front matter that the hub reads."""
     import yaml
 
     table = {
         "library_name": library,
-        **({"license": licence} if licence else {}),
-        **({"base_model": found} if (found := _on_hub(models)) else {}),
-        **({"datasets": found} if (found := _on_hub(datasets)) else {}),
+        **({"license": license} if license else {}),
+        **({"base_model": names} if (names := _on_hub(models)) else {}),
+        **({"datasets": names} if (names := _on_hub(datasets)) else {}),
         "tags": list(tags),
     }
     return f"---\n{yaml.safe_dump(table, sort_keys=False)}---\n"
 
 
 def _on_hub(names: Sequence[Any]) -> list[str]:
-    """Those that are names of repositories of the hub; others would be dead links."""
+    """Only names of hub repositories; others would be dead links."""
     part = r"[A-Za-z0-9][\w.-]*"
-    return sorted({one for one in names if re.fullmatch(f"{part}/{part}", str(one), re.ASCII)})
+    return sorted({name for name in names if re.fullmatch(f"{part}/{part}", str(name), re.ASCII)})
 
 
-def _licence(licence: str | None) -> str:
-    said = f"`{licence}`." if licence else "The authors have named none; ask them."
-    return f"## Licence\n\n{said}\n"
+def _license(license: str | None) -> str:
+    text = f"`{license}`." if license else "The authors have not named one; ask them."
+    return f"## License\n\n{text}\n"
 
 
 def _table(rows: Mapping[str, str]) -> str:
@@ -151,8 +156,8 @@ def _table(rows: Mapping[str, str]) -> str:
 
 def _row(name: str, cfg: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     metadata = cfg.get("metadata", {})
-    out = metadata.get("hook_name_out")
-    hook = f"{metadata.get('hook_name')} → {out}" if out else metadata.get("hook_name")
+    hook, hook_out = metadata.get("hook_name"), metadata.get("hook_name_out")
+    hook = f"{hook} → {hook_out}" if hook_out else hook
     cells = (
         f"`{name}`",
         cfg.get("architecture"),
@@ -170,7 +175,7 @@ def _row(name: str, cfg: Mapping[str, Any], evaluation: Mapping[str, Any]) -> st
 
 
 def figure(evaluation: Mapping[str, Any], name: str) -> float | None:
-    """A figure of an evaluation, whichever evaluator gave it."""
+    """A figure of an evaluation, from whichever evaluator has it."""
     for figures in evaluation.values():
         if name in figures:
             return float(figures[name]["value"])
@@ -178,10 +183,12 @@ def figure(evaluation: Mapping[str, Any], name: str) -> float | None:
 
 
 def _cell(value: Any) -> str:
-    """A value in a table: nothing in it can end the cell or begin markup of its own."""
+    """A value as a table cell, escaped so that it cannot end the cell or begin markup."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, int | float):
         text = " ".join(str(value).split())
-        return re.sub(r"[|<>]", lambda one: {"|": "\\|", "<": "&lt;", ">": "&gt;"}[one[0]], text)
+        return re.sub(
+            r"[|<>]", lambda match: {"|": "\\|", "<": "&lt;", ">": "&gt;"}[match[0]], text
+        )
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

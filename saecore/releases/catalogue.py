@@ -1,56 +1,20 @@
-"""What is known of published SAEs without asking a network: plugins of the kind `catalogue`."""
+"""Look up published SAEs in the installed catalogues, offline."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Protocol
 
-import attrs
-
+from saecore.core.catalogue import Catalogue, Entry
 from saecore.errors import ReleaseError, nearest
-from saecore.plugins import Host, current_host
-from saecore.releases.source import Facts
-
-
-@attrs.frozen
-class Entry:
-    """One SAE of a catalogue."""
-
-    source: str
-    """The plugin that reads its format."""
-    repository: str
-    """The hub's repository, `username/repo-name`."""
-    path: str
-    """Where in the repository it is."""
-    facts: Facts
-    """What is known of it; `release`, `sae_id`, `model` and `hook` always are."""
-    width: int | None = None
-    """Number of latents, where a name or its authors say it; loading goes by the tensors."""
-
-    @property
-    def layer(self) -> int | None:
-        """The layer in the hook's name."""
-        match = re.match(r"blocks\.(\d+)\.", self.facts.hook or "")
-        return None if match is None else int(match[1])
-
-
-class Catalogue(Protocol):
-    """Releases and their SAEs; a third party's is registered like every plugin."""
-
-    def names(self) -> Sequence[str]:
-        """The names of all releases."""
-
-    def entries(self, release: str) -> Sequence[Entry]:
-        """The SAEs of one of them, in the order in which they are to be shown."""
+from saecore.plugins.host import Host, current_host
 
 
 def catalogues() -> dict[str, Catalogue]:
-    """Every installed catalogue by its plugin's name.
+    """Every installed catalogue, by its plugin's name.
 
     Raises:
-        PluginError: one of them cannot be used.
+        PluginError: a plugin cannot be used.
     """
     return _opened(current_host())
 
@@ -58,54 +22,61 @@ def catalogues() -> dict[str, Catalogue]:
 @lru_cache(maxsize=1)
 def _opened(host: Host) -> dict[str, Catalogue]:
     components = {name: host.component("catalogue", name) for name in host.names("catalogue")}
-    return {name: one.make(one.config()) for name, one in components.items()}
+    return {name: component.make(component.config()) for name, component in components.items()}
 
 
 @lru_cache(maxsize=4)
 def _by_id(host: Host, plugin: str, name: str) -> dict[str, Entry]:
-    return {str(one.facts.sae_id): one for one in _opened(host)[plugin].entries(name)}
+    return {str(entry.facts.sae_id): entry for entry in _opened(host)[plugin].entries(name)}
 
 
 def owner(release: str) -> str | None:
-    """The plugin of the catalogue that has a release, if there is one.
+    """The plugin of the catalogue that has a release; None if no catalogue has it.
 
     Raises:
-        ReleaseError: several have it.
+        ReleaseError: more than one catalogue has it.
     """
-    found = sorted(name for name, one in catalogues().items() if release in one.names())
-    if len(found) > 1:
+    owners = sorted(
+        name for name, catalogue in catalogues().items() if release in catalogue.names()
+    )
+    if len(owners) > 1:
         raise ReleaseError(
-            f"{release}: the catalogues {' and '.join(found)} both have a release of this name; "
-            f"run with --block catalogue.{found[-1]} to go by the other"
+            f"{release}: the catalogues {' and '.join(owners)} both have a release of this name; "
+            f"run with --block catalogue.{owners[-1]} to use the other"
         )
-    return found[0] if found else None
+    return owners[0] if owners else None
 
 
 def names() -> list[str]:
     """The names of all releases, sorted."""
-    return sorted({name for one in catalogues().values() for name in one.names()})
+    return sorted({name for catalogue in catalogues().values() for name in catalogue.names()})
 
 
 def everything() -> Iterator[Entry]:
     """Every SAE of every catalogue, release by release."""
-    for one in catalogues().values():
-        for name in one.names():
-            yield from one.entries(name)
+    for catalogue in catalogues().values():
+        for name in catalogue.names():
+            yield from catalogue.entries(name)
+
+
+def repositories() -> set[str]:
+    """The hub repositories of all catalogues."""
+    return {entry.repository for entry in everything()}
 
 
 def release(name: str) -> dict[str, Entry]:
-    """The SAEs of a release by their names.
+    """The SAEs of a release, by name.
 
     Raises:
         ReleaseError: no catalogue has it.
     """
-    found = owner(name)
-    if found is None:
+    plugin = owner(name)
+    if plugin is None:
         raise ReleaseError(
             f"{name}: no catalogue has a release of this name{nearest(name, names(), 3)} "
             "(`saecore releases` lists them)"
         )
-    return _by_id(current_host(), found, name)
+    return _by_id(current_host(), plugin, name)
 
 
 def entry(name: str, sae_id: str) -> Entry:

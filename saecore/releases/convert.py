@@ -1,4 +1,4 @@
-"""One published format into another: written, read again, compared, and only then put in place."""
+"""Convert an SAE to another library's format: write, read back, compare, then move into place."""
 
 from __future__ import annotations
 
@@ -11,109 +11,56 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from saecore.core.release import CatalogueFacts
+from saecore.core.sae import SAE
 from saecore.errors import ReleaseError, nearest
-from saecore.files import STAGING, explained
-from saecore.plugins import current_host
-from saecore.releases.load import finish, load
-from saecore.releases.repository import Directory
-from saecore.releases.source import Facts
-from saecore.releases.writing import published, widened
-from saecore.sae import SAE
+from saecore.releases.export_form import inference_form, widened
+from saecore.releases.load import finish, installed_formats
+from saecore.storage.files import STAGING, storage_errors
+from saecore.storage.repository import Directory
 
 if TYPE_CHECKING:
+    from saecore.core.release import ReleaseSource, ReleaseWriter
     from saecore.releases.load import Loaded
-    from saecore.releases.source import ReleaseSource, ReleaseWriter
 
 TOLERANCE = 1e-5
-"""Largest difference of features and reconstructions, over their largest value."""
+"""Largest difference of features and reconstructions, relative to their largest value."""
 
-KEPT = ("model_name", "hook_name", "hook_name_out", "dataset_path", "context_size")
+REPORTED = ("model_name", "hook_name", "hook_name_out", "dataset_path", "context_size")
 """Metadata whose loss is reported."""
 
 
-def sources() -> dict[str, ReleaseSource]:
-    """Every installed format by name."""
-    host = current_host()
-    found = {one: host.component("release", one) for one in host.names("release")}
-    return {name: one.make(one.config()) for name, one in found.items()}
+def convert(loaded: Loaded, name: str, out: Path, force: bool = False) -> list[str]:
+    """Write an SAE in another library's format.
 
-
-def read(given: str, path: str | None = None) -> Loaded:
-    """The SAE that somebody names on a command line, in the precision of its files.
+    The written files are read back and must give the same features and reconstructions for random
+    activations. Only then is the directory moved into place, atomically.
 
     Args:
-        given: a place of this machine, or `release:sae_id` (see `SAE.from_pretrained`).
-        path: which SAE of a directory that has several.
-
-    Raises:
-        ReleaseError: there is no such thing, or it cannot be read.
-    """
-    release, colon, sae_id = given.partition(":")
-    if not colon or Path(given).exists():
-        return load(*find(Path(given), path))
-    if path is not None:
-        raise ReleaseError(f"{given}: names its SAE itself; leave out --sae {path}")
-    return SAE.from_pretrained(release, sae_id, dtype=None)
-
-
-def find(place: Path, path: str | None = None) -> tuple[Directory, str]:
-    """The one SAE at a place of this machine.
-
-    Args:
-        place: a directory, or the file of an SAE.
-        path: which SAE of a directory that has several.
-
-    Raises:
-        ReleaseError: there is none, or it has several and none is named.
-    """
-    if place.is_file():
-        return Directory(place.parent), place.name
-    files = Directory(place)
-    if path is not None:
-        return files, path
-    known = sources()
-    if any(one.recognise(files, ".") for one in known.values()):
-        return files, "."
-    listed = sorted({path for one in known.values() for path in one.list(files)})
-    if len(listed) == 1:
-        return files, listed[0]
-    if not listed:
-        raise ReleaseError(f"{place}: no SAE of a known format (known: {', '.join(sorted(known))})")
-    some = ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")
-    raise ReleaseError(f"{place}: {len(listed)} SAEs; name one with --sae (it has {some})")
-
-
-def convert(given: Loaded, name: str, out: Path, force: bool = False) -> list[str]:
-    """Write an SAE in a format of other libraries.
-
-    What was written is read again, and must give the same features and reconstructions for random
-    activations; then it takes its name at once.
-
-    Args:
-        given: the SAE.
+        loaded: the SAE and its sparsity.
         name: the format's plugin.
         out: the directory to write.
-        force: replace `out` where it holds an SAE of this format.
+        force: replace `out` if it holds an SAE of this format.
 
     Returns:
-        What the format does not keep, one line each.
+        Metadata that the format does not keep, one line each.
 
     Raises:
-        ReleaseError: the format cannot be written, or cannot express this SAE; or `out` exists.
+        ReleaseError: the format cannot be written or cannot express this SAE, or `out` exists.
     """
     source = writer(name)
     out = Path(os.path.abspath(out))
     if out.exists() and not force:
-        raise ReleaseError(f"{out}: is there already; --force replaces it")
+        raise ReleaseError(f"{out}: already exists; --force replaces it")
     staging = out.parent / f"{STAGING}convert-{secrets.token_hex(4)}"
     new = staging / out.name  # some formats read the name of their repository
     try:
-        with explained(out, setting="OUT"):
+        with storage_errors(out, setting="OUT"):
             new.mkdir(parents=True)
-        source.write(given.sae, new, given.sparsity)
+        source.write(loaded.sae, new, loaded.sparsity)
         _check_target(out, new)
-        notes = compare(given.sae, source, new)
-        with explained(out, setting="OUT"):
+        notes = compare(loaded.sae, source, new)
+        with storage_errors(out, setting="OUT"):
             if out.exists():
                 os.replace(out, staging / "before")
             os.replace(new, out)
@@ -123,57 +70,63 @@ def convert(given: Loaded, name: str, out: Path, force: bool = False) -> list[st
 
 
 def writer(name: str) -> Any:
-    """The plugin of a format that can be written, a `ReleaseSource` and `ReleaseWriter`.
+    """The plugin of a writable format: a `ReleaseSource` and `ReleaseWriter`.
 
     Raises:
-        ReleaseError: there is no such format, or it can only be read.
+        ReleaseError: there is no such format, or it is read-only.
     """
-    known = sources()
-    able = sorted(one for one, source in known.items() if hasattr(source, "write"))
-    if name not in able:
-        why = "can be read only" if name in known else "no such format"
+    formats = installed_formats()
+    writable = sorted(known for known, source in formats.items() if hasattr(source, "write"))
+    if name not in writable:
+        reason = "is read-only" if name in formats else "no such format"
         raise ReleaseError(
-            f"--to {name}: {why}{nearest(name, able)} (can be written: {', '.join(able)})"
+            f"--to {name}: {reason}{nearest(name, writable)} (writable: {', '.join(writable)})"
         )
-    return cast("ReleaseWriter", known[name])
+    return cast("ReleaseWriter", formats[name])
 
 
 def compare(sae: SAE, source: ReleaseSource, directory: Path) -> list[str]:
-    """Read again what was written, and compare.
+    """Read a written SAE back and compare it with the original.
+
+    Args:
+        sae: the original.
+        source: the format's plugin.
+        directory: the written files.
 
     Returns:
         Metadata that the format does not keep, one line each.
 
     Raises:
-        ReleaseError: it reads as another SAE.
+        ReleaseError: features or reconstructions differ.
     """
     files = Directory(directory)
     paths = list(source.list(files))
     if len(paths) != 1:
         raise ReleaseError(f"{directory.name}: expected one SAE to be written, found {paths}")
-    draft = source.load(files, paths[0], Facts())
-    again = finish(draft, f"{directory.name}/{paths[0]}", dtype="float32").sae
-    before = published(widened(sae)).float()
+    draft = source.load(files, paths[0], CatalogueFacts())
+    read_back = finish(draft, f"{directory.name}/{paths[0]}", dtype="float32").sae
+    original = inference_form(widened(sae)).float()
     x = torch.randn(4, 16, sae.cfg.d_in, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         pairs = {
-            "features": (before.encode(x), again.encode(x)),
-            "reconstructions": (before(x), again(x)),
+            "features": (original.encode(x), read_back.encode(x)),
+            "reconstructions": (original(x), read_back(x)),
         }
-    for what, (wanted, got) in pairs.items():
-        size = float(wanted.abs().max()) + 1.0
-        if wanted.shape != got.shape or not bool(((wanted - got).abs() <= TOLERANCE * size).all()):
+    for what, (expected, got) in pairs.items():
+        bound = TOLERANCE * (float(expected.abs().max()) + 1.0)
+        if expected.shape != got.shape or not bool(((expected - got).abs() <= bound).all()):
             raise ReleaseError(f"{what} would change: the format cannot express this SAE")
     return _lost(sae.cfg.metadata, draft.cfg.get("metadata") or {})
 
 
 def _lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One line for each reported key of the metadata that changes."""
     notes = []
-    for key in KEPT:
+    for key in REPORTED:
         old, new = before.get(key), after.get(key)
         if old is not None and old != new:
-            instead = "is not kept" if new is None else f"will be read as {new!r}"
-            notes.append(f"{key} = {old!r} {instead}")
+            outcome = "is not kept" if new is None else f"will be read as {new!r}"
+            notes.append(f"{key} = {old!r} {outcome}")
     return notes
 
 
@@ -182,15 +135,15 @@ def _check_target(out: Path, new: Path) -> None:
     if not out.exists():
         return
     if not out.is_dir():
-        raise ReleaseError(f"{out}: is there already and no directory; take another name")
-    known = {one.name for one in new.rglob("*") if one.is_file()} | {"sparsity.safetensors"}
+        raise ReleaseError(f"{out}: already exists and is not a directory; choose another name")
+    written = {file.name for file in new.rglob("*") if file.is_file()} | {"sparsity.safetensors"}
     others = sorted(
-        one.relative_to(out).as_posix()
-        for one in out.rglob("*")
-        if one.is_file() and one.name not in known
+        file.relative_to(out).as_posix()
+        for file in out.rglob("*")
+        if file.is_file() and file.name not in written
     )
     if others:
         raise ReleaseError(
-            f"{out}: has {others[0]}, which is no file of this format; --force would remove it, "
-            "so take another name"
+            f"{out}: has {others[0]}, which is not a file of this format; --force would delete it, "
+            "so choose another name"
         )

@@ -1,93 +1,99 @@
-"""From a name to an `SAE`: find the repository, recognise the format, read, check, build."""
+"""Load an `SAE` from a repository: detect the format, read, check, build."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from saecore.core.release import CatalogueFacts, Draft, ReleaseSource
 from saecore.errors import ReleaseError, nearest
-from saecore.plugins import current_host
-from saecore.releases.source import Draft, Facts, ReleaseSource
+from saecore.plugins.host import current_host
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from saecore.releases.repository import Repository
-    from saecore.sae import SAE
+    from saecore.core.sae import SAE
+    from saecore.storage.repository import Repository
 
 
-STUMBLES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a reader may raise over a file of strange content: then it is not of this format."""
+READER_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a reader may raise on malformed content: the file is then not of this format."""
 
-UNPACK = "write: sae, cfg_dict, sparsity = SAE.from_pretrained(…)"
+UNPACK = (
+    "from_pretrained returns (sae, cfg_dict, sparsity); unpack it first: "
+    "sae, cfg_dict, sparsity = SAE.from_pretrained(…)"
+)
 
 
 class Loaded(NamedTuple):
-    """What `SAE.from_pretrained` gives: `sae, cfg_dict, sparsity = SAE.from_pretrained(…)`."""
+    """The result of `SAE.from_pretrained`: `sae, cfg_dict, sparsity = SAE.from_pretrained(…)`."""
 
     sae: SAE
     """The SAE."""
     cfg_dict: dict[str, Any]
     """Its configuration as SAELens 6 writes it."""
     sparsity: Tensor | None
-    """log10 of each latent's firing frequency `[d_sae]`, where it was published."""
+    """log10 of each latent's firing frequency `[d_sae]`, if published."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(
-            f"from_pretrained gives three things, and this is all of them, which have no {name!r}; "
-            f"{UNPACK}"
-        )
+        raise AttributeError(f"no {name!r}: {UNPACK}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse, for it is not the SAE."""
-        raise TypeError(
-            "from_pretrained gives three things, and this is all of them, which cannot be called; "
-            f"{UNPACK}"
-        )
+        """Raise: the tuple was mistaken for its SAE."""
+        raise TypeError(f"not an SAE: {UNPACK}")
 
 
-def source_of(files: Repository, path: str, name: str | None = None) -> tuple[str, ReleaseSource]:
-    """The format of what is at `path`, by its files.
+def installed_formats() -> dict[str, ReleaseSource]:
+    """Every installed release plugin, by name."""
+    return {name: _format(name) for name in current_host().names("release")}
+
+
+def _format(name: str) -> ReleaseSource:
+    component = current_host().component("release", name)
+    source: ReleaseSource = component.make(component.config())
+    return source
+
+
+def detect_format(
+    files: Repository, path: str, name: str | None = None
+) -> tuple[str, ReleaseSource]:
+    """Detect the format of the SAE at `path` from its files.
 
     Args:
         files: the repository.
         path: the SAE's path in it.
-        name: the plugin, where the caller knows it.
+        name: the release plugin, if it is known.
+
+    Returns:
+        The plugin's name, and the plugin.
 
     Raises:
-        ReleaseError: no format or several recognise it.
+        ReleaseError: no format, or more than one, recognizes the files.
     """
-    host = current_host()
-    names = [name] if name is not None else host.names("release")
-    built = {one: host.component("release", one).make(_settings(one)) for one in names}
     if name is not None:
-        return name, built[name]
-    found = [one for one, source in built.items() if source.recognise(files, path)]
-    where = _label(files, path)
-    if not found:
-        there = sorted({one for source in built.values() for one in source.list(files)})
-        listed = ", ".join(there[:8]) + (", …" if len(there) > 8 else "")
-        has = f"; {files.name} has: {listed}{nearest(path, there)}" if listed else ""
+        return name, _format(name)
+    formats = installed_formats()
+    names = [known for known, source in formats.items() if source.recognize(files, path)]
+    label = _label(files, path)
+    if not names:
+        paths = sorted({path for source in formats.values() for path in source.list(files)})
+        listed = ", ".join(paths[:8]) + (", …" if len(paths) > 8 else "")
+        has = f"; {files.name} has: {listed}{nearest(path, paths)}" if listed else ""
         raise ReleaseError(
-            f"{where}: no known format (looked for: {', '.join(sorted(built))}){has}"
+            f"{label}: no known format (looked for: {', '.join(sorted(formats))}){has}"
         )
-    if len(found) > 1:
+    if len(names) > 1:
         raise ReleaseError(
-            f"{where}: could be any of {', '.join(sorted(found))}; say which with source="
+            f"{label}: could be any of {', '.join(sorted(names))}; choose one with source="
         )
-    return found[0], built[found[0]]
-
-
-def _settings(name: str) -> Any:
-    return current_host().component("release", name).config()
+    return names[0], formats[names[0]]
 
 
 def load(
     files: Repository,
     path: str,
     *,
-    facts: Facts | None = None,
+    facts: CatalogueFacts | None = None,
     source: str | None = None,
     device: str | torch.device = "cpu",
     dtype: str | None = None,
@@ -98,33 +104,38 @@ def load(
     Args:
         files: the repository.
         path: the SAE's path in it.
-        facts: what a catalogue knows.
-        source: the format's plugin; default: recognised by the files.
-        device: where the weights go.
-        dtype: precision; default: the file's.
-        fold_W_dec_norm: give decoder rows unit norm, which goes to the features.
+        facts: what a catalogue knows about it.
+        source: the release plugin; default: detected from the files.
+        device: device of the weights.
+        dtype: precision of the weights; default: the file's.
+        fold_W_dec_norm: scale decoder rows to unit norm and features by the norms.
 
     Raises:
-        ReleaseError: it cannot be read, or not be read for certain.
+        ReleaseError: the files cannot be read, or could be read in more than one way.
     """
     import warnings
 
-    facts, path = facts or Facts(), path or "."
-    name, format_ = source_of(files, path, source)
+    facts, path = facts or CatalogueFacts(), path or "."
+    name, format_ = detect_format(files, path, source)
     label = _label(files, path)
     try:
-        draft = format_.load(files, path, facts).knowing(facts)
+        draft = format_.load(files, path, facts).with_facts(facts)
         if files.commit is not None:
-            came = {"format": name, "repository": files.name, "commit": files.commit, "path": path}
-            named = {"release": facts.release, "sae_id": facts.sae_id} if facts.release else {}
-            draft.cfg["metadata"]["source"] = {**named, **came}
+            origin = {
+                "format": name,
+                "repository": files.name,
+                "commit": files.commit,
+                "path": path,
+            }
+            entry = {"release": facts.release, "sae_id": facts.sae_id} if facts.release else {}
+            draft.cfg["metadata"]["source"] = {**entry, **origin}
         loaded = finish(draft, label, device, dtype, fold_W_dec_norm)
-    except STUMBLES as error:
+    except READER_ERRORS as error:
         raise ReleaseError(
             f"{label}: cannot be read as {name}: {type(error).__name__}: {error}"
         ) from error
     for line in draft.warnings:
-        warnings.warn(line, stacklevel=3)
+        warnings.warn(line, stacklevel=4)  # the caller of SAE.from_pretrained
     return loaded
 
 
@@ -139,30 +150,26 @@ def finish(
     dtype: str | None = None,
     fold_W_dec_norm: bool = False,
 ) -> Loaded:
-    """Build the SAE of a draft; arguments as for `load`."""
+    """Build the SAE of a draft.
+
+    Args:
+        draft: what a release plugin has read.
+        label: where it was read, for messages.
+        device: as for `load`.
+        dtype: as for `load`.
+        fold_W_dec_norm: as for `load`.
+
+    Raises:
+        ReleaseError: configuration and tensors contradict each other.
+    """
     import torch
 
-    from saecore.releases.build import build_sae
+    from saecore.releases.build import sae_from_files
 
-    sae = build_sae(dict(draft.cfg), draft.tensors, label, label, torch.device(device), dtype)
+    sae = sae_from_files(dict(draft.cfg), draft.tensors, label, label, torch.device(device), dtype)
     if draft.input_scale is not None:
         sae.scale_input(draft.input_scale)
     if fold_W_dec_norm:
         sae.fold_W_dec_norm()
     built = {"dtype": sae.cfg.dtype, "device": sae.cfg.device}
     return Loaded(sae, {**draft.cfg, **built}, draft.sparsity)
-
-
-def load_directory(path: str | Path, **options: Any) -> Loaded:
-    """Read an SAE from a directory, or from a file of a format that keeps it in one.
-
-    Args:
-        path: the directory or file.
-        options: as for `load`.
-    """
-    from saecore.releases.repository import Directory
-
-    path = Path(path)
-    if path.is_file():
-        return load(Directory(path.parent), path.name, **options)
-    return load(Directory(path), ".", **options)

@@ -1,4 +1,4 @@
-"""Publishing activations and tokens, so that others train on them."""
+"""Publish activation caches and token directories on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import attrs
 
-from saecore.cache.manifest import MANIFEST
+from saecore.activations.cache.manifest import MANIFEST
 from saecore.releases.card import card_of_cache
-from saecore.releases.repository import Directory
-from saecore.releases.shareable import shareable
-from saecore.releases.upload import Published, Target
+from saecore.storage.hub_upload import Published, Target
+from saecore.storage.redact import shareable
+from saecore.storage.repository import Directory
 
 
 def upload_cache(
@@ -24,58 +24,62 @@ def upload_cache(
     revision: str | None = None,
     license: str | None = None,
 ) -> Published:
-    """Publish what `saecore cache` or `saecore tokenize` wrote, to be streamed from the hub.
+    """Publish the output of `saecore cache` or `saecore tokenize`, for streaming from the hub.
 
     Args:
         path: the directory.
-        repo_id: `username/repo-name`; one repository holds one cache.
-        token: as for `upload_saes_to_huggingface`, as the others.
-        private: as there.
-        overwrite: as there.
-        revision: as there.
-        license: as there.
+        repo_id: `username/repo-name`; a repository holds one cache.
+        token: this and the following as for `upload_saes_to_huggingface`.
+        private: whether to make a new repository private.
+        overwrite: whether to replace files of the same names with other content.
+        revision: the branch.
+        license: the hub's name of a license.
 
     Raises:
-        DataError: the cache is not whole.
-        ReleaseError: as there.
+        DataError: the cache is incomplete.
+        ReleaseError: the repository has other files under these names (`ConflictError`), or the hub
+            refuses.
     """
-    target = Target(repo_id, token, revision, private)
+    target = Target(name=repo_id, token=token, revision=revision, private=private)
     kind, facts = _cache_facts(path)
-    inner = (one.relative_to(path) for one in sorted(path.rglob("*")) if one.is_file())
-    files = {one.as_posix(): path / one for one in inner
-             if one.suffix in (".json", ".safetensors")
-             and not any(part.startswith(".") for part in one.parts)}  # fmt: skip
+    relative = (file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file())
+    files = {
+        name.as_posix(): path / name
+        for name in relative
+        if name.suffix in (".json", ".safetensors")
+        and not any(part.startswith(".") for part in name.parts)
+    }
     message = f"Add {'activations' if kind == 'cached' else 'tokens'}"
-    said = shareable(facts)
-    done = target.write(
-        files, message, lambda old: card_of_cache(repo_id, kind, said, license, old), overwrite
+    public = shareable(facts)
+    published = target.write(
+        files, message, lambda old: card_of_cache(repo_id, kind, public, license, old), overwrite
     )
-    if said == facts:
-        return done
-    note = f"{facts['model']} is a path of this machine; nobody else has the model by that name"
-    return attrs.evolve(done, notes=(*done.notes, note))
+    if public == facts:
+        return published
+    note = f"{facts['model']} is a path on this machine; others cannot load the model by that name"
+    return attrs.evolve(published, notes=(*published.notes, note))
 
 
 def cache_type(path: Path) -> str | None:
-    """The `dataset.type` that reads a cache or tokens on disk; None for other directories."""
-    from saecore.cache import tokens
+    """The `dataset.type` of a cache or token directory; None for other directories."""
+    from saecore.activations.cache import tokens
 
     known = {MANIFEST: "cached", tokens.MANIFEST: "tokens"}
     return next((kind for name, kind in known.items() if (path / name).is_file()), None)
 
 
 def _cache_facts(path: Path) -> tuple[str, dict[str, Any]]:
-    """The type of a cache as a dataset, and what its manifest says; it must be whole."""
-    from saecore.cache import tokens
-    from saecore.cache.reading import ActivationCache
+    """The `dataset.type` of a cache, and facts from its manifest for the card."""
+    from saecore.activations.cache import tokens
+    from saecore.activations.cache.reader import ActivationCache
 
     files = Directory(path)
     if cache_type(path) == "tokens":
-        kept = tokens.TokenStore(files).manifest
+        token_manifest = tokens.TokenStore(files).manifest
         return "tokens", {
-            "dataset": kept.dataset.get("name"),
-            "context size": kept.packing.get("context_size"),
-            **{f"contexts, {side}": count for side, count in kept.rows.items()},
+            "dataset": token_manifest.dataset.get("name"),
+            "context size": token_manifest.packing.get("context_size"),
+            **{f"contexts, {side}": count for side, count in token_manifest.rows.items()},
         }
     manifest = ActivationCache(files).manifest
     return "cached", {

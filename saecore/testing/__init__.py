@@ -1,14 +1,14 @@
-"""The conformance kit: what a plugin's author runs to know that the plugin keeps its contract.
+"""The conformance kit: tests for plugin authors that a plugin keeps its contract.
 
     from saecore.testing import check_architecture
 
     def test_tied():
         check_architecture("tied", {"l1_coefficient": 0.1})
 
-The plugin is found as experiments find it: by its entry point, or through
-`use_host(Host(files=[...]))`. Settings are given as in an experiment's table. A check returns
-nothing, or raises `Nonconformance`, an AssertionError that says what to change. Any test runner
-will do; everything runs in seconds on tiny sizes.
+Plugins are found as in experiments: by entry point, or through `use_host(Host(files=[...]))`.
+Settings have the form of the experiment's table. A check returns None or raises
+`Nonconformance`, an AssertionError that says what to change. Any test runner works; everything
+runs in seconds on tiny sizes.
 """
 
 from __future__ import annotations
@@ -50,4 +50,4 @@ CHECKS = {
     "release": check_release,
     "schedule": check_schedule,
 }
-"""The check of each kind; `check_component(kind, name)` is what all kinds have in common."""
+"""The check of each kind; `check_component(kind, name)` is common to all kinds."""

@@ -9,16 +9,16 @@ import attrs
 import torch
 from torch import Tensor
 
-from saecore.activation import Activation, Encoding
-from saecore.codes import Codes
-from saecore.sae_config import Shape
-from saecore.step import Batch
+from saecore.core.activation import Activation, PreActivations
+from saecore.core.sae_config import Shape
+from saecore.core.step import Batch
+from saecore.ops.codes import Codes
 from saecore.testing.component import Settings, check_component, fail
 from saecore.testing.fakes import D_IN, D_SAE, TOKENS, PlainSAE, context, plain_sae, rows
 from saecore.testing.gradients import check_gradients
 from saecore.testing.persistence import check_training
 
-INPUTS = ("x", "W_enc", "b_enc", "centre")
+INPUTS = ("x", "W_enc", "b_enc", "center")
 
 
 def check_activation(
@@ -29,22 +29,22 @@ def check_activation(
     Args:
         name: as in `sae.activation`.
         settings: its table.
-        straight_through: what has a gradient that is not the slope on purpose: parameters of
-            the activation, or `x`, `W_enc`, `b_enc`, `centre`.
+        straight_through: parameters of the activation, or `x`, `W_enc`, `b_enc`, `center`, whose
+            gradient deliberately differs from the slope.
 
     Raises:
         Nonconformance: with what to change.
     """
     choice = check_component("activation", name, settings)
     subject = choice.component
-    activation = choice.build(Shape(D_IN, D_IN, D_SAE, torch.float64))
+    activation = choice.build(Shape(D_IN, D_IN, D_SAE, dtype=torch.float64))
     if not isinstance(activation, Activation):
         fail(subject, f"build gave a {type(activation).__name__}", "subclass Activation")
     tensors = {
         "x": rows("x", TOKENS, D_IN),
         "W_enc": rows("W_enc", D_SAE, D_IN).t(),
         "b_enc": rows("b_enc", D_SAE),
-        "centre": rows("centre", D_IN),
+        "center": rows("center", D_IN),
     }
     _check_selection(subject, copy.deepcopy(activation).eval(), tensors)
     _check_gradients(subject, activation, tensors, straight_through)
@@ -58,16 +58,16 @@ def check_activation(
 
 
 class Activated(PlainSAE):
-    """An SAE that does what its activation says."""
+    """An SAE with an activation component."""
 
     def select(self, x: Tensor) -> Codes:
-        """The activation's choice."""
+        """Select by the activation."""
         assert self.activation is not None
         return self.activation.select(self.encoding(x))
 
 
-def _encoding(tensors: dict[str, Tensor]) -> Encoding:
-    return Encoding(**tensors, scale=None, decoder_norms=lambda: torch.ones(D_SAE).double())
+def _encoding(tensors: dict[str, Tensor]) -> PreActivations:
+    return PreActivations(**tensors, scale=None, decoder_norms=lambda: torch.ones(D_SAE).double())
 
 
 def _check_selection(subject: object, activation: Activation, tensors: dict[str, Tensor]) -> None:
@@ -77,7 +77,7 @@ def _check_selection(subject: object, activation: Activation, tensors: dict[str,
         fail(
             subject,
             f"select gave a {type(codes).__name__}",
-            "return the Codes that a method of the encoding gives",
+            "return the Codes of a method of the encoding",
         )
     if (codes.n_rows, codes.d_sae) != (TOKENS, D_SAE):
         fail(
@@ -86,15 +86,15 @@ def _check_selection(subject: object, activation: Activation, tensors: dict[str,
             f"give one row a token ({TOKENS}) over all latents ({D_SAE})",
         )
     if len(torch.unique(codes.rows * D_SAE + codes.indices)) != len(codes.indices):
-        fail(subject, "a latent stands twice in one row", "give each entry once")
+        fail(subject, "a latent appears twice in one row", "give each entry once")
     if not torch.equal(codes.dense(), activation.select(encoding).dense()):
         fail(subject, "two calls give different features", "use no random numbers in select")
-    moved = attrs.evolve(encoding, x=tensors["x"] - tensors["centre"], centre=None)
+    moved = attrs.evolve(encoding, x=tensors["x"] - tensors["center"], center=None)
     if not torch.allclose(codes.dense(), activation.select(moved).dense(), rtol=1e-9, atol=1e-9):
         fail(
             subject,
-            "with a centre it gives other features than for x - centre",
-            "use the methods of the encoding, or subtract encoding.centre where it is not None",
+            "with a center it gives other features than for x - center",
+            "use the methods of the encoding, or subtract encoding.center if it is not None",
         )
 
 
@@ -106,13 +106,13 @@ def _check_gradients(
 ) -> None:
     weights = rows("weights", TOKENS, D_SAE)
     scheduled: dict[str, float | Tensor] = {
-        key: one.at(5, 10) for key, one in activation.scheduled().items()
+        key: entry.at(5, 10) for key, entry in activation.scheduled().items()
     }
 
-    def value(module: Activation, given: dict[str, Tensor]) -> Tensor:
+    def value(module: Activation, inputs: dict[str, Tensor]) -> Tensor:
         """A number that depends on every feature and loss of a training step."""
-        batch = context(_batch(given["x"]), D_SAE, scheduled)
-        codes, losses = module.train_select(_encoding(given), batch)
+        batch = context(_batch(inputs["x"]), D_SAE, scheduled)
+        codes, losses = module.train_select(_encoding(inputs), batch)
         return torch.stack([(codes.dense() * weights).sum(), *losses.values()]).sum()
 
     def moved(key: str, tensor: Tensor) -> float:
@@ -123,14 +123,14 @@ def _check_gradients(
             module.get_parameter(key).copy_(tensor)
             return float(value(module, tensors))
 
-    own = dict(activation.named_parameters())
+    parameters = dict(activation.named_parameters())
     trained = copy.deepcopy(activation)
-    leaves = {key: one.clone().requires_grad_() for key, one in tensors.items()}
+    leaves = {key: leaf.clone().requires_grad_() for key, leaf in tensors.items()}
     value(trained, leaves).backward()
     gradients = {
-        key: one.grad for key, one in {**leaves, **dict(trained.named_parameters())}.items()
+        key: leaf.grad for key, leaf in {**leaves, **dict(trained.named_parameters())}.items()
     }
-    check_gradients(subject, {**tensors, **own}, gradients, moved, straight_through)
+    check_gradients(subject, {**tensors, **parameters}, gradients, moved, straight_through)
 
 
 def _batch(x: Tensor) -> Batch:

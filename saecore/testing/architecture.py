@@ -8,12 +8,12 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from saecore.codes import Codes
-from saecore.components import Choice
+from saecore.core.sae import SAE
+from saecore.core.sae_config import Shape
+from saecore.core.step import Batch, StepContext, StepOutput
+from saecore.ops.codes import Codes
+from saecore.plugins.component import Choice
 from saecore.randomness import generator
-from saecore.sae import SAE
-from saecore.sae_config import Shape
-from saecore.step import Batch, StepContext, StepOutput
 from saecore.testing.component import Settings, check_component, fail
 from saecore.testing.fakes import D_IN, D_SAE, TOKENS, context, rows, shift_biases
 from saecore.testing.gradients import check_gradients
@@ -32,27 +32,27 @@ def check_architecture(
     """Check an architecture at d_in 6, d_sae 20 and 24 tokens, in seconds.
 
     Shapes, leading dimensions and slices of latents; encode, decode and forward against
-    encode_sparse; gradients of the training step against finite differences in float64; what
-    is published: features, folding of a normalizer, saving and loading; training: the same bits
-    from the same seed and from a saved state; the same numbers on a GPU where there is one.
+    encode_sparse; gradients of the training step against finite differences in float64; the
+    inference form: features, folding of a normalizer, saving and loading; training: the same bits
+    from the same seed and from a saved state; the same numbers on a GPU, if there is one.
 
     Args:
         name: as in `sae.architecture`.
         settings: its keys in `[sae]`.
-        straight_through: parameters whose gradient is not the slope of the loss on purpose.
-        skip: promises that this architecture does not make: "forward" (it adds something to
-            decode(encode(x)), such as a skip connection), "inference" (the published form has
-            other features, such as a threshold in place of a selection over the batch),
-            "folding" (a factor of the activations cannot be moved into the weights).
+        straight_through: parameters whose gradient deliberately differs from the loss's slope.
+        skip: checks that do not apply to this architecture: "forward" (it adds something to
+            decode(encode(x)), such as a skip connection), "inference" (the inference form has
+            different features, such as a threshold instead of a batch-wide selection),
+            "folding" (a factor of the activations cannot be folded into the weights).
 
     Raises:
         Nonconformance: with what to change.
     """
     choice = check_component("architecture", name, settings)
     subject = choice.component
-    for one in skip:
-        if one not in SKIPPABLE:
-            fail(subject, f"skip={one!r} is no promise", f"known: {', '.join(SKIPPABLE)}")
+    for promise in skip:
+        if promise not in SKIPPABLE:
+            fail(subject, f"skip={promise!r} is no promise", f"known: {', '.join(SKIPPABLE)}")
     sae = build(choice, torch.float64)
     x = rows("x", TOKENS, D_IN)
     _check_shapes(subject, sae, x)
@@ -69,11 +69,13 @@ def check_architecture(
 
 
 def build(choice: Choice, dtype: torch.dtype, device: str = "cpu") -> SAE:
-    """The SAE as a run makes it, with biases that are not zero."""
+    """Build the SAE as a run does, with nonzero biases."""
     cls = choice.component.builder()
     d_out = D_IN + 2 if getattr(cls, "separate_target", False) else D_IN
     hooks = 2 if getattr(cls, "several_hooks", False) else 1
-    sae = choice.build(Shape(D_IN, d_out, D_SAE, dtype, torch.device(device), hooks))
+    sae = choice.build(
+        Shape(D_IN, d_out, D_SAE, dtype=dtype, device=torch.device(device), hooks=hooks)
+    )
     if not isinstance(sae, SAE):
         fail(choice.component, f"build gave a {type(sae).__name__}", "return a saecore.SAE")
     if sae.cfg.architecture != choice.name:
@@ -94,12 +96,12 @@ def build(choice: Choice, dtype: torch.dtype, device: str = "cpu") -> SAE:
 
 
 def step(sae: SAE, batch: Batch) -> tuple[StepOutput, StepContext]:
-    """One training step, as the trainer takes it."""
+    """Take one training step as the trainer does."""
     scheduled: dict[str, float | Tensor] = {
-        name: one.at(5, 10) for name, one in sae.scheduled().items()
+        name: value.at(5, 10) for name, value in sae.scheduled().items()
     }
-    given = context(batch, sae.cfg.d_sae, scheduled)
-    return sae.training_step(batch, given), given
+    step_context = context(batch, sae.cfg.d_sae, scheduled)
+    return sae.training_step(batch, step_context), step_context
 
 
 def _check_shapes(subject: object, sae: SAE, x: Tensor) -> None:
@@ -115,11 +117,11 @@ def _check_shapes(subject: object, sae: SAE, x: Tensor) -> None:
         "decode(features[24, 20])": (sae.decode(sae.encode(x)).shape, (TOKENS, d_out)),
         "forward(x[4, 6, 6])": (sae(grouped).shape, (*grouped.shape[:2], d_out)),
     }
-    for what, (got, wanted) in expected.items():
-        if tuple(got) != tuple(wanted):
+    for what, (got, shape) in expected.items():
+        if tuple(got) != tuple(shape):
             fail(
                 subject,
-                f"{what}: expected {list(wanted)}, got {list(got)}",
+                f"{what}: expected {list(shape)}, got {list(got)}",
                 "flatten leading dimensions to rows and restore them; only the last one changes",
             )
 
@@ -140,12 +142,12 @@ def _check_consistency(subject: object, sae: SAE, x: Tensor, forward: bool) -> N
     }
     if forward:
         pairs["forward(x) and decode(encode(x))"] = (sae(x), sae.decode(features))
-    for what, (one, other) in pairs.items():
-        if one.shape != other.shape or not torch.allclose(one, other, rtol=1e-9, atol=1e-9):
+    for what, (pair, other) in pairs.items():
+        if pair.shape != other.shape or not torch.allclose(pair, other, rtol=1e-9, atol=1e-9):
             fail(
                 subject,
                 f"{what} differ",
-                "override the parts that all of them are made of (select, latent_scale, centre) "
+                "override the parts that all of them are made of (select, latent_scale, center) "
                 'and not one of them alone; a skip connection says skip=["forward"]',
             )
 
@@ -185,7 +187,7 @@ def _check_gradients(
 ) -> None:
     trained = copy.deepcopy(sae)
     step(trained, batch)[0].total.backward()
-    gradients = {name: one.grad for name, one in trained.named_parameters()}
+    gradients = {name: parameter.grad for name, parameter in trained.named_parameters()}
 
     def loss(name: str, tensor: Tensor) -> float:
         moved = copy.deepcopy(sae)  # a step may change buffers
@@ -197,18 +199,22 @@ def _check_gradients(
 
 
 def _check_devices(subject: object, choice: Choice, batch: Batch) -> None:
-    """Losses and gradients in float64 are the same on a GPU."""
+    """Compare losses and gradients in float64 between CPU and GPU."""
     results = []
     for device in ("cpu", "cuda"):
         sae = build(choice, torch.float64, device)
         output, _ = step(sae, batch.map(lambda x, to=device: x.to(to)))  # type: ignore[misc]
         output.total.backward()
-        grads = {name: one.grad for name, one in sae.named_parameters() if one.grad is not None}
+        grads = {
+            name: parameter.grad
+            for name, parameter in sae.named_parameters()
+            if parameter.grad is not None
+        }
         results.append({"loss": output.total.detach(), **grads})
     for name, ours in results[0].items():
         if not torch.allclose(ours, results[1][name].cpu(), rtol=1e-8, atol=1e-10):
             fail(
                 subject,
-                f"{name} in a training step is another on cuda than on the CPU",
+                f"{name} in a training step differs between cuda and the CPU",
                 "make every tensor on the device of its inputs, and rank ties by index",
             )

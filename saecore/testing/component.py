@@ -1,4 +1,4 @@
-"""What every plugin is held to, whatever its kind: record, settings, imports."""
+"""The contract of every plugin, whatever its kind: record, settings, imports."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import Any, NoReturn
 
 import attrs
 
-from saecore.components import TAGS, Choice
-from saecore.config.explain import field_docs, to_tables
-from saecore.config.structure import Problems, structure, structure_choice
-from saecore.plugins import current_host
+from saecore.config.messages import field_docs, to_tables
+from saecore.plugins.component import Choice
+from saecore.plugins.hookspecs import TAGS
+from saecore.plugins.host import current_host
+from saecore.plugins.problems import Problems
+from saecore.plugins.structure import structure, structure_choice
 
 HEAVY = ("torch", "transformers", "transformer_lens", "datasets", "mlflow", "wandb")
-"""Packages that a plugin's module may not import: they take seconds, and help needs none."""
+"""Packages that plugin modules may not import: they take seconds, and help needs none."""
 
 Settings = Mapping[str, Any] | None
 """A component's table in an experiment, without its tag."""
@@ -28,16 +30,16 @@ class Nonconformance(AssertionError):  # noqa: N818 (reads as a finding, in any 
     """A plugin does not keep its contract; the message says what to change."""
 
 
-def fail(subject: object, found: str, remedy: str) -> NoReturn:
-    """Raise a `Nonconformance`: who, what was found, what to change."""
-    raise Nonconformance(f"{subject}: {found}\n  {remedy}")
+def fail(subject: object, finding: str, remedy: str) -> NoReturn:
+    """Raise a `Nonconformance`: the plugin, the finding, the remedy."""
+    raise Nonconformance(f"{subject}: {finding}\n  {remedy}")
 
 
 def check_component(kind: str, name: str, settings: Settings = None) -> Choice:
-    """Check what all kinds have in common; the checks of the kinds begin with it.
+    """Check the contract of all kinds; the check of each kind starts with this one.
 
     The settings are a frozen attrs class with a docstring under every field; unknown keys are
-    refused; a run's record gives the same settings again; importing the plugin's module imports
+    refused; settings survive a round trip through a run's record; the plugin's module imports
     nothing heavy; `build` can be imported.
 
     Returns:
@@ -50,13 +52,13 @@ def check_component(kind: str, name: str, settings: Settings = None) -> Choice:
     host = current_host()
     component = host.component(kind, name)
     tag = TAGS.get(kind, "type")
-    given = dict(settings or {})
+    table = dict(settings or {})
     try:
-        choice = structure_choice(kind, {tag: name, **given}, host)
+        choice = structure_choice(kind, {tag: name, **table})
     except Problems as error:
         fail(
             component,
-            f"the settings {given} are refused: {_lines(error)}",
+            f"the settings {table} are refused: {_lines(error)}",
             'pass the settings that a user must give, such as settings={"k": 4}; every other '
             "field needs a default that its own validator accepts",
         )
@@ -65,7 +67,7 @@ def check_component(kind: str, name: str, settings: Settings = None) -> Choice:
     if not component.summary.strip() or "\n" in component.summary:
         fail(component, "the summary is not one line", "say in one line what it does")
     _check_fields(choice)
-    _check_strictness(choice, given, tag)
+    _check_strictness(choice, table, tag)
     _check_imports(choice)
     component.builder()
     return choice
@@ -88,31 +90,29 @@ def _check_fields(choice: Choice) -> None:
     if not frozen:
         fail(choice.component, f"{cls} can be changed", f"decorate {cls} with @attrs.frozen")
     docs = field_docs(type(config))
-    bare = [one.name for one in attrs.fields(type(config)) if not docs.get(one.name)]
+    bare = [field.name for field in attrs.fields(type(config)) if not docs.get(field.name)]
     if bare:
         fail(
             choice.component,
-            f"{cls}.{bare[0]} has no docstring, so `saecore plugins` has nothing to say of it",
+            f"{cls}.{bare[0]} has no docstring, so `saecore plugins` cannot describe it",
             f'write a string under the field: """What {bare[0]} does, and in which unit."""',
         )
 
 
-def _check_strictness(choice: Choice, given: dict[str, Any], tag: str) -> None:
-    host = current_host()
-    table = {tag: choice.name, **given, "no_such_setting": 1}
+def _check_strictness(choice: Choice, table: dict[str, Any], tag: str) -> None:
     try:
-        structure_choice(choice.kind, table, host)
+        structure_choice(choice.kind, {tag: choice.name, **table, "no_such_setting": 1})
     except Problems:
         pass
     else:
         fail(
             choice.component,
-            "an unknown setting is accepted in silence",
+            "an unknown setting is silently accepted",
             "declare every setting as a field of the config, and no catch-all",
         )
     tables = to_tables(choice.config)
     try:
-        again = structure(json.loads(json.dumps(tables)), type(choice.config), host)
+        again = structure(json.loads(json.dumps(tables)), type(choice.config))
     except (Problems, TypeError, ValueError) as error:
         reason = _lines(error) if isinstance(error, Problems) else str(error)
         fail(
@@ -124,7 +124,7 @@ def _check_strictness(choice: Choice, given: dict[str, Any], tag: str) -> None:
         fail(
             choice.component,
             f"read back from experiment.json, its settings are {again}, not {choice.config}",
-            "remove converters that change a value when it is given a second time",
+            "remove converters that change a value when they are applied twice",
         )
 
 
@@ -139,15 +139,15 @@ else:
     importlib.import_module(module)
 print("\\n" + " ".join(one for one in {heavy!r} if one in sys.modules))
 """
-"""Run in a fresh interpreter; its last line lists what should not have been imported."""
+"""Code for a fresh interpreter; its last line lists heavy packages that were imported."""
 
 
 def _check_imports(choice: Choice) -> None:
     host = current_host()
     provider = host.provider(choice.kind, choice.name)
-    own = [str(file.resolve()) for file in host.files] if provider.from_file else []
-    code = PROBE.format(files=own, module=provider.module, heavy=HEAVY)
-    path = os.pathsep.join(one for one in sys.path if one)
+    files = [str(file.resolve()) for file in host.files] if provider.from_file else []
+    code = PROBE.format(files=files, module=provider.module, heavy=HEAVY)
+    path = os.pathsep.join(entry for entry in sys.path if entry)
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": path},
@@ -162,7 +162,7 @@ def _check_imports(choice: Choice) -> None:
         )
     heavy = done.stdout.splitlines()[-1].split()
     if heavy:
-        where = own[0] if own else provider.module
+        where = files[0] if files else provider.module
         fail(
             choice.component,
             f"importing {where} imports {', '.join(heavy)}, which takes seconds",

@@ -1,4 +1,4 @@
-"""Small stand-ins for the other parts of a run; random numbers depend on their seed alone."""
+"""Small stand-ins for the other parts of a run, with deterministic random numbers."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 from saecore import ops
-from saecore.backend import Replace
-from saecore.codes import Codes
-from saecore.config.architecture import ArchitectureConfig
+from saecore.core.architecture_config import ArchitectureConfig
+from saecore.core.model import Replace
+from saecore.core.sae import SAE
+from saecore.core.sae_config import Metadata, Shape
+from saecore.core.step import Batch, StepContext
 from saecore.errors import DataError
+from saecore.ops.codes import Codes
 from saecore.randomness import generator
-from saecore.sae import SAE
-from saecore.sae_config import Metadata, Shape
-from saecore.step import Batch, StepContext
-from saecore.trainer import Trainer, TrainerSettings
+from saecore.training.trainer import Trainer, TrainerSettings
 
 D_IN, D_SAE, TOKENS = 6, 20, 24
 """Sizes of everything in the kit."""
 
 
 def rows(stream: str, *size: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Normal numbers that belong to a stream."""
+    """Normally distributed numbers of a random stream."""
     numbers = torch.randn(size, generator=generator(0, stream), dtype=torch.float64)
     return numbers.to(dtype)
 
@@ -36,22 +36,24 @@ def context(batch: Batch, d_sae: int, scheduled: Mapping[str, float | Tensor] = 
     device = batch.inputs.device
     dead = torch.arange(d_sae, device=device) % 3 == 0
     draw = lambda stream: generator(0, stream, 5, device)  # noqa: E731
-    return StepContext(5, scheduled, dead, batch.targets, draw)
+    return StepContext(
+        step=5, scheduled=scheduled, dead=dead, targets=batch.targets, generator=draw
+    )
 
 
 class PlainSAE(SAE):
-    """ReLU features, no penalty: an SAE without anything of its own."""
+    """A minimal SAE: ReLU features, no penalty."""
 
     architecture = "kit_plain"
 
     def select(self, x: Tensor) -> Codes:
-        """What is above zero."""
-        return ops.select_above(x, self.W_enc, self.b_enc, 0.0, centre=self.centre)
+        """The positive pre-activations."""
+        return ops.select_above(x, self.W_enc, self.b_enc, 0.0, center=self.center)
 
 
 def plain_sae(dtype: torch.dtype = torch.float64, uses: type[PlainSAE] = PlainSAE) -> PlainSAE:
-    """An SAE with random weights and biases that says it was trained on the fake model."""
-    sae = uses(ArchitectureConfig(), Shape(D_IN, D_IN, D_SAE, dtype))
+    """An SAE with random weights and biases whose metadata name the fake model."""
+    sae = uses(ArchitectureConfig(), Shape(D_IN, D_IN, D_SAE, dtype=dtype))
     sae.initialize(generator(0, "kit"), 0.5)
     shift_biases(sae)
     sae.cfg = attrs.evolve(sae.cfg, metadata=Metadata({"hook_name": "h", "model_name": "kit"}))
@@ -59,7 +61,7 @@ def plain_sae(dtype: torch.dtype = torch.float64, uses: type[PlainSAE] = PlainSA
 
 
 def shift_biases(sae: SAE) -> None:
-    """Move the biases away from zero, where mistakes would not show."""
+    """Move the biases away from zero, which would hide mistakes."""
     with torch.no_grad():
         for name, parameter in sae.named_parameters():
             if name.startswith("b_"):
@@ -67,7 +69,7 @@ def shift_biases(sae: SAE) -> None:
 
 
 class Rows:
-    """An activation source: random rows, wherever it is set to."""
+    """An activation store of random rows."""
 
     def __init__(self, d_in: int, d_out: int, count: int = 16 * TOKENS) -> None:
         self.inputs = rows("inputs", count, d_in, dtype=torch.float32)
@@ -76,14 +78,14 @@ class Rows:
         self.position = 0
 
     def seek(self, position: int) -> None:
-        """Go on from this position."""
+        """Continue from this position."""
         self.position = position
 
     def next(self, size: int) -> Batch:
         """The next rows.
 
         Raises:
-            DataError: there are fewer.
+            DataError: fewer rows are left.
         """
         end = self.position + size
         if end > len(self.inputs):
@@ -99,7 +101,7 @@ class NoStrategy:
     tokens = 0
 
     def check(self, sae: SAE) -> None:
-        """Every SAE will do."""
+        """Accepts any SAE."""
 
     def estimate(self, batches: Iterable[Batch]) -> None:
         """Nothing to estimate."""
@@ -115,7 +117,7 @@ class NoStrategy:
         """Nothing to fold."""
 
     def unfold(self, sae: SAE) -> None:
-        """Nothing to take out again."""
+        """Nothing to unfold."""
 
     def after_tokens(self, batch_size: int) -> int:
         """A latent is dead after one silent batch."""
@@ -144,7 +146,7 @@ class NoStrategy:
 def trainer(sae: SAE, steps: int) -> Trainer:
     """A trainer with Adam and a warm-up."""
     nothing = NoStrategy()
-    settings = TrainerSettings(steps, TOKENS, 1e-2, feature_sampling_window=3)
+    settings = TrainerSettings(steps=steps, batch_size=TOKENS, lr=1e-2, feature_sampling_window=3)
     return Trainer(
         sae,
         Rows(sae.cfg.d_in, sae.cfg.d_out),
@@ -157,7 +159,7 @@ def trainer(sae: SAE, steps: int) -> Trainer:
 
 
 class Tokenizer:
-    """Words are tokens; id 0 begins a text."""
+    """A tokenizer whose tokens are words; id 0 starts a text."""
 
     bos_token_id = eos_token_id = pad_token_id = 0
     vocab_size = 97
@@ -178,7 +180,7 @@ class Tokenizer:
 
 
 class Backend:
-    """A language model of two matrices, with one hook, `h`."""
+    """A language model of two matrices with one hook, `h`."""
 
     name = "kit"
     identity: ClassVar[dict[str, Any]] = {"name": "kit"}
@@ -191,11 +193,11 @@ class Backend:
         self.unembed = rows("unembed", D_IN, self.vocab_size, dtype=torch.float32)
 
     def d(self, hook: str) -> tuple[int, ...]:
-        """One size."""
+        """The size of activations."""
         return (D_IN,)
 
     def activations(self, tokens: Tensor, hooks: Sequence[str]) -> dict[str, Tensor]:
-        """Activations `[B, T, d]`, which depend on a token and the one before."""
+        """Activations `[B, T, d]`, which depend on a token and its predecessor."""
         value = self.embedding[tokens]
         value = value + 0.5 * value.roll(1, dims=1)
         return dict.fromkeys(hooks, value)

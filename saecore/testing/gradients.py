@@ -1,4 +1,4 @@
-"""Gradients against the slope of the function itself, in float64."""
+"""Compare gradients with finite differences in float64."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from saecore.testing.component import fail
 from saecore.testing.fakes import rows
 
 STEPS = (1e-6, 1e-7)
-"""Step sizes; two, since a step may cross the edge of a selection, where there is no slope."""
+"""Two step sizes, because a step may cross the edge of a selection, where there is no slope."""
 
 
 def check_gradients(
@@ -23,15 +23,15 @@ def check_gradients(
     """Compare gradients with central differences along random directions.
 
     Args:
-        subject: whose gradients these are.
-        parameters: by name.
-        gradients: what backward gave, by the same names.
+        subject: the plugin.
+        parameters: tensors by name.
+        gradients: results of backward by name.
         value: the function, with one parameter replaced by another tensor.
-        straight_through: parameters whose gradient is not the slope on purpose; they only need
-            to have a finite one.
+        straight_through: parameters whose gradient deliberately differs from the slope; it only
+            has to be finite.
 
     Raises:
-        Nonconformance: a gradient is missing, not finite, or not the slope.
+        Nonconformance: a gradient is missing, not finite or wrong.
     """
     unknown = sorted(set(straight_through) - set(parameters))
     if unknown:
@@ -42,7 +42,7 @@ def check_gradients(
             fail(
                 subject,
                 f"parameter {name} has no gradient after a training step",
-                "use it in the losses, or register it as a buffer if nothing shall train it",
+                "use it in the losses, or register it as a buffer if it is not trained",
             )
         if not bool(gradient.isfinite().all()):
             fail(subject, f"the gradient of {name} is not finite", "look for 0/0 and √0 in losses")
@@ -56,12 +56,12 @@ def check_gradients(
                 high = value(name, parameter.detach() + step * direction)
                 low = value(name, parameter.detach() - step * direction)
                 slopes.append((high - low) / (2 * step))
-            if all(abs(ours - one) > 1e-5 * (abs(ours) + abs(one)) + 1e-7 for one in slopes):
+            if all(abs(ours - slope) > 1e-5 * (abs(ours) + abs(slope)) + 1e-7 for slope in slopes):
                 fail(
                     subject,
                     f"backward gives {name} a gradient of {ours:.6g} along a direction in which "
                     f"the loss has the slope {slopes[0]:.6g} (central differences, float64)",
-                    "correct the backward or remove a detach(); where the difference is meant "
-                    "(a straight-through estimator, a part held fixed), pass "
+                    "correct the backward or remove a detach(); if the difference is "
+                    "intended (a straight-through estimator, a part held fixed), pass "
                     f'straight_through=["{name}"]',
                 )

@@ -1,4 +1,4 @@
-"""Damaged copies of the files of a release: what a reader must refuse, or read for good reason."""
+"""Damaged copies of release files, which a reader must refuse unless the damage is harmless."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import torch
 from torch import Tensor
 
 Mutation = tuple[str, bytes | None]
-"""What was done to a file, and its new content; None where it was removed."""
+"""The damage to a file and its new content; None if it was removed."""
 
 NUMBERS: tuple[Any, ...] = (None, 0, -1, 10**9, "no such")
-"""What stands in the place of a number."""
+"""Replacements for a number."""
 
 OTHERS: tuple[Any, ...] = (None, 10**9, [], {"a": 1})
-"""What stands in the place of any other setting; two of them, in turn."""
+"""Replacements for other settings; two of them, in turn."""
 
 
 class Code:
-    """When unpickled without care, it makes a directory.
+    """Creates a directory when it is unpickled unsafely.
 
     Args:
-        place: the directory, by which one sees that code was run.
+        place: the directory, which shows that code was run.
     """
 
     def __init__(self, place: Path) -> None:
@@ -41,8 +41,8 @@ def mutations(file: Path, place: Path) -> Iterator[Mutation]:
     """Every mutation of one file.
 
     Args:
-        file: of JSON, YAML, safetensors, npz, torch or anything else.
-        place: what code in a pickle would make, if it were run.
+        file: a file of JSON, YAML, safetensors, npz, torch or any other format.
+        place: the directory that code in a pickle would create.
     """
     data = file.read_bytes()
     yield "removed", None
@@ -65,15 +65,15 @@ def mutations(file: Path, place: Path) -> Iterator[Mutation]:
         yield "of one number", _torch(1.0)
         value = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if isinstance(value, Mapping):
-            tensors = {key: one for key, one in value.items() if isinstance(one, Tensor)}
-            others = {key: one for key, one in value.items() if key not in tensors}
+            tensors = {key: entry for key, entry in value.items() if isinstance(entry, Tensor)}
+            others = {key: entry for key, entry in value.items() if key not in tensors}
             yield from _weights(tensors, lambda new: _torch({**others, **new}))
 
 
 def _scrambled(data: bytes) -> bytes:
     middle = len(data) // 2
     return (
-        data[:middle] + bytes(255 - one for one in data[middle : middle + 9]) + data[middle + 9 :]
+        data[:middle] + bytes(255 - byte for byte in data[middle : middle + 9]) + data[middle + 9 :]
     )
 
 
@@ -106,16 +106,16 @@ def _tables(data: bytes, kind: str) -> Iterator[Mutation]:
 
 def _paths(table: Any) -> Iterator[tuple[str, ...]]:
     if isinstance(table, dict):
-        for key, one in table.items():
+        for key, value in table.items():
             yield (key,)
-            yield from ((key, *path) for path in _paths(one))
+            yield from ((key, *path) for path in _paths(value))
 
 
 def _weights(tensors: Mapping[str, Tensor], save: Callable[[Any], bytes]) -> Iterator[Mutation]:
-    """Each tensor removed, of another shape or type, and not finite; one too many."""
+    """Remove each tensor, change its shape or type, make it non-finite; add another tensor."""
     yield "without tensors", save({})
     for name, tensor in tensors.items():
-        others = {key: one.clone() for key, one in tensors.items() if key != name}
+        others = {key: other.clone() for key, other in tensors.items() if key != name}
         yield f"without {name}", save(others)
         changed = {
             "one row short": tensor[1:].clone() if tensor.dim() else None,
@@ -129,8 +129,8 @@ def _weights(tensors: Mapping[str, Tensor], save: Callable[[Any], bytes]) -> Ite
         for what, new in changed.items():
             if new is not None:
                 yield f"with {name} {what}", save({**others, name: new.contiguous()})
-    one_more = {**{key: one.clone() for key, one in tensors.items()}, "surprise": torch.ones(3)}
-    yield "with a tensor too many", save(one_more)
+    surplus = {**{key: other.clone() for key, other in tensors.items()}, "surprise": torch.ones(3)}
+    yield "with an extra tensor", save(surplus)
 
 
 def _torch(value: Any) -> bytes:
@@ -150,6 +150,6 @@ def _npz(tensors: Mapping[str, Tensor]) -> bytes:
     import numpy
 
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: one.numpy() for name, one in tensors.items()}
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
     numpy.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -1,8 +1,9 @@
-"""What an architecture leaves: its published form, its files, its state in mid-run."""
+"""Checks of what an architecture saves: inference form, files, state in mid-run."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saecore import checkpoint
+from saecore.core.sae import SAE
 from saecore.errors import SaecoreError
 from saecore.randomness import generator
-from saecore.sae import SAE
+from saecore.storage import checkpoint
 from saecore.testing.component import fail
 from saecore.testing.fakes import trainer
 
@@ -22,13 +23,19 @@ STEPS, CUT = 8, 5
 
 
 def check_published(subject: object, sae: SAE, x: Tensor, same_features: bool) -> None:
-    """`to_inference` is a copy with the same features; saved and loaded it is equal."""
+    """Check that `to_inference` copies, keeps features, and survives saving and loading."""
+    if "in_place" not in inspect.signature(sae.to_inference).parameters:
+        fail(
+            subject,
+            "to_inference does not accept in_place",
+            "define it as to_inference(self, *, in_place=False) and pass in_place to super()",
+        )
     before = copy.deepcopy(sae.state_dict())
     result = sae.to_inference().eval()
     if not isinstance(result, SAE) or result is sae:
         fail(subject, "to_inference gave no other SAE", "return a copy, in the published form")
-    for name, one in sae.state_dict().items():
-        if isinstance(one, Tensor) and not torch.equal(one, before[name]):
+    for name, tensor in sae.state_dict().items():
+        if isinstance(tensor, Tensor) and not torch.equal(tensor, before[name]):
             fail(
                 subject,
                 f"to_inference changed {name} of the SAE that is being trained",
@@ -43,8 +50,8 @@ def check_published(subject: object, sae: SAE, x: Tensor, same_features: bool) -
                 fail(
                     subject,
                     f"to_inference changes the {what}",
-                    "override fold_scale together with latent_scale; a published form with other "
-                    'features says skip=["inference"]',
+                    "override fold_scale together with latent_scale; if the inference form has "
+                    'other features on purpose, pass skip=["inference"]',
                 )
     _check_files(subject, result, x)
 
@@ -58,8 +65,8 @@ def _check_files(subject: object, sae: SAE, x: Tensor) -> None:
             fail(
                 subject,
                 f"its published SAE cannot be saved and loaded: {type(error).__name__}: {error}",
-                "keep the base's parameters, name what differs in saved_fields, and let "
-                "to_inference return what can be loaded",
+                "keep the base's parameters, name what differs in file_form.saved_fields, and "
+                "let to_inference return what can be loaded",
             )
     for what, ours, theirs in (
         ("features", again.encode(x), sae.encode(x)),
@@ -70,32 +77,32 @@ def _check_files(subject: object, sae: SAE, x: Tensor) -> None:
                 subject,
                 f"saved and loaded, it gives other numbers: {what}",
                 "make everything that decides it a parameter, a registered buffer or a setting "
-                "in saved_fields",
+                "in file_form.saved_fields",
             )
 
 
 def check_folding(subject: object, sae: SAE, x: Tensor, factor: float = 1.7) -> None:
-    """`scale_input` lets the SAE read raw activations.
+    """Check that `scale_input` lets the SAE read raw activations.
 
-    The same latents fire, and the reconstruction is the old one over the factor. Features that
-    are measured in decoder norms shrink with these, as in SAELens.
+    The same latents fire, and the reconstruction is divided by the factor. Features in units of
+    decoder norms shrink with these, as in SAELens.
     """
     folded = copy.deepcopy(sae)
     folded.scale_input(factor)
-    wanted = sae(x * factor) / factor
+    expected = sae(x * factor) / factor
     fired = (folded.encode(x) != 0) == (sae.encode(x * factor) != 0)
-    if not bool(fired.all()) or not torch.allclose(folded(x), wanted, rtol=1e-8, atol=1e-8):
+    if not bool(fired.all()) or not torch.allclose(folded(x), expected, rtol=1e-8, atol=1e-8):
         what = "other latents fire" if not bool(fired.all()) else "the reconstruction is another"
         fail(
             subject,
             f"after scale_input({factor}) {what} for x than for {factor} x before",
             "override scale_input for what this architecture adds (thresholds, gates, further "
-            'matrices); where it is impossible, say skip=["folding"]',
+            'matrices); if that is impossible, pass skip=["folding"]',
         )
 
 
 def check_training(subject: object, build: Callable[[], SAE]) -> None:
-    """The same seed gives the same bits; a saved state goes on with the same bits."""
+    """Check that a seed determines the bits, and that resuming continues with the same bits."""
     with torch.random.fork_rng(devices=[]):
         first, second = _trained(build, 1), _trained(build, 2)
         _compare(
@@ -111,54 +118,54 @@ def check_training(subject: object, build: Callable[[], SAE]) -> None:
         subject,
         resumed,
         first[0],
-        "gone on with from a saved state, training ends with other numbers: {}",
+        "resumed from a saved state, training ends with different numbers: {}",
         "register what changes during training as a buffer (register_buffer), so that it is in "
         "state_dict",
     )
 
 
 def _trained(build: Callable[[], SAE], global_seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The end of a training, and its state in the middle."""
-    torch.manual_seed(global_seed)  # whoever draws from it is found out
+    """Train; return the final state and the state in the middle."""
+    torch.manual_seed(global_seed)  # detects draws from the global generator
     sae = build()
     sae.initialize(generator(0, "init"), 0.5)
-    one = trainer(sae, STEPS)
+    training = trainer(sae, STEPS)
     state: dict[str, Any] = {}
     for number in range(STEPS):
         if number == CUT:
-            state = copy.deepcopy(one.state_dict())
-        one.step()
-    return _end(one), state
+            state = copy.deepcopy(training.state_dict())
+        training.step()
+    return _end(training), state
 
 
 def _resumed(subject: object, build: Callable[[], SAE], state: Mapping[str, Any]) -> dict[str, Any]:
-    one = trainer(build(), STEPS)
+    training = trainer(build(), STEPS)
     with tempfile.TemporaryDirectory() as directory:
         try:
             path = checkpoint.save(Path(directory), CUT, state, 2)
-            one.load_state_dict(checkpoint.load(path))
+            training.load_state_dict(checkpoint.load(path))
         except (SaecoreError, TypeError, ValueError, KeyError, RuntimeError) as error:
             fail(
                 subject,
                 f"its state in mid-run cannot be saved and loaded: {type(error).__name__}: {error}",
                 "keep tensors, numbers, strings, lists and tables in state_dict",
             )
-    while one.completed < STEPS:
-        one.step()
-    return _end(one)
+    while training.completed < STEPS:
+        training.step()
+    return _end(training)
 
 
-def _end(one: Any) -> dict[str, Any]:
-    exported = one.export()
-    features = exported.encode(one.source.inputs[:8])
-    return {**one.sae.state_dict(), "metrics": one.read_metrics(), "features": features}
+def _end(training: Any) -> dict[str, Any]:
+    exported = training.export()
+    features = exported.encode(training.source.inputs[:8])
+    return {**training.sae.state_dict(), "metrics": training.read_metrics(), "features": features}
 
 
 def _compare(
-    subject: object, ours: Mapping[str, Any], theirs: Mapping[str, Any], found: str, remedy: str
+    subject: object, ours: Mapping[str, Any], theirs: Mapping[str, Any], finding: str, remedy: str
 ) -> None:
-    for name, one in theirs.items():
+    for name, their in theirs.items():
         other = ours[name]
-        same = torch.equal(one, other) if isinstance(one, Tensor) else one == other
+        same = torch.equal(their, other) if isinstance(their, Tensor) else their == other
         if not same:
-            fail(subject, found.format(name), remedy)
+            fail(subject, finding.format(name), remedy)

@@ -1,4 +1,4 @@
-"""The contract of release sources."""
+"""The contract of release plugins."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from saecore.core.release import CatalogueFacts, Draft
 from saecore.errors import ReleaseError
-from saecore.plugins import current_host
+from saecore.plugins.host import current_host
 from saecore.releases.load import finish
-from saecore.releases.repository import Directory
-from saecore.releases.source import Draft, Facts
+from saecore.storage.repository import Directory
 from saecore.testing.component import Settings, check_component, fail
 from saecore.testing.mutations import mutations
 
 if TYPE_CHECKING:
-    from saecore.components import Component
-    from saecore.releases.source import ReleaseSource
-    from saecore.sae import SAE
+    from saecore.core.release import ReleaseSource
+    from saecore.core.sae import SAE
+    from saecore.plugins.component import Component
 
 
 def check_release(
@@ -31,21 +31,21 @@ def check_release(
     sample: str | Path,
     repository: str | None = None,
 ) -> None:
-    """Check a release source on a repository of its format, as small as it can be.
+    """Check a release plugin on a small repository of its format.
 
-    It lists and recognises its SAEs, and nothing in an empty directory; no other format recognises
-    them; they load, twice the same. Of damaged copies of each file (removed, cut, of another type,
-    settings and tensors missing, strange or not finite, code in a pickle) it may read what does no
-    harm, and raises ReleaseError for everything else.
+    The plugin must list and recognize its SAEs and nothing in an empty directory, no other format
+    may recognize them, and loading must be reproducible. For damaged copies of each file (deleted,
+    truncated, of another type, with missing, unknown or non-finite settings and tensors, or with
+    code in a pickle), the plugin may ignore harmless damage and must raise ReleaseError otherwise.
 
     Args:
         name: the plugin.
         settings: its settings.
-        sample: a directory with an SAE of the format; it stays as it is.
-        repository: the repository's name, where the format reads it.
+        sample: a directory with an SAE of the format; not modified.
+        repository: the repository's name, if the format depends on it.
 
     Raises:
-        Nonconformance: with what to change.
+        Nonconformance: the plugin breaks the contract; the message says what to change.
     """
     choice = check_component("release", name, settings)
     subject, source = choice.component, choice.build()
@@ -59,8 +59,8 @@ def check_release(
     for path in paths:
         _check_recognition(subject, name, source, files, path)
         _load(subject, source, files, path)
-    with tempfile.TemporaryDirectory() as place:
-        _check_emptiness(subject, source, _named(Path(place), repository), paths)
+    with tempfile.TemporaryDirectory() as empty:
+        _check_emptiness(subject, source, _named(Path(empty), repository), paths)
     for path in paths[:1]:
         _check_damage(subject, source, root, repository, path)
 
@@ -74,33 +74,33 @@ def _named(root: Path, repository: str | None) -> Directory:
 def _check_recognition(
     subject: Component, name: str, source: ReleaseSource, files: Directory, path: str
 ) -> None:
-    if source.recognise(files, path) is not True:
-        fail(subject, f"it lists {path} but does not recognise it", "return True for what you list")
-    if source.recognise(files, f"{path}/no/such/place"):
+    if source.recognize(files, path) is not True:
+        fail(subject, f"it lists {path} but does not recognize it", "return True for what you list")
+    if source.recognize(files, f"{path}/no/such/place"):
         fail(
             subject,
-            "it recognises a path that is not there",
-            "look at the files at the path, not only at those of the repository",
+            "it recognizes a path that does not exist",
+            "check the files at the path, not only those of the repository",
         )
     host = current_host()
     for other in host.names("release"):
         component = host.component("release", other)
-        if other != name and component.make(component.config()).recognise(files, path):
+        if other != name and component.make(component.config()).recognize(files, path):
             fail(
                 subject,
-                f"{path} is recognised by {component}, too, so nobody can tell which it is",
-                "recognise by names of files, or by keys of a small one, that no other format has",
+                f"{path} is also recognized by {component}, so its format is ambiguous",
+                "recognize files or keys that no other format has",
             )
 
 
 def _check_emptiness(
     subject: Component, source: ReleaseSource, empty: Directory, paths: list[str]
 ) -> None:
-    if list(source.list(empty)) or any(source.recognise(empty, one) for one in (".", *paths)):
+    if list(source.list(empty)) or any(source.recognize(empty, path) for path in (".", *paths)):
         fail(
             subject,
             "it finds an SAE in an empty directory",
-            "let `list` and `recognise` say what files there are",
+            "let `list` and `recognize` look at the files",
         )
 
 
@@ -111,16 +111,16 @@ def _load(subject: Component, source: ReleaseSource, files: Directory, path: str
         fail(subject, f"the sample is refused: {error}", "let `load` read its own format")
     for key, tensor in first.state_dict().items():
         if not torch.equal(tensor, second.state_dict()[key]):
-            fail(subject, f"{key} is another one when it is loaded again", "read, do not draw")
+            fail(subject, f"{key} differs when it is loaded again", "read it from the files")
 
 
 def _finished(subject: Component, source: ReleaseSource, files: Directory, path: str) -> SAE:
-    draft = source.load(files, path, Facts())
+    draft = source.load(files, path, CatalogueFacts())
     if not isinstance(draft, Draft):
         fail(
             subject,
             f"`load` gives a {type(draft).__name__}",
-            "return saecore.releases.source.Draft(cfg, tensors)",
+            "return saecore.core.release.Draft(cfg, tensors)",
         )
     return finish(draft, path).sae
 
@@ -128,8 +128,8 @@ def _finished(subject: Component, source: ReleaseSource, files: Directory, path:
 def _check_damage(
     subject: Component, source: ReleaseSource, root: Path, repository: str | None, path: str
 ) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        copy, code = Path(place) / root.name, Path(place) / "code"
+    with tempfile.TemporaryDirectory() as scratch:
+        copy, code = Path(scratch) / root.name, Path(scratch) / "code"
         shutil.copytree(root, copy)
         for name in Directory(root).files:
             for what, content in mutations(root / name, code):
@@ -137,20 +137,20 @@ def _check_damage(
                 files = _named(copy, repository)
                 try:
                     with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")  # of what the damage looks like
-                        if source.recognise(files, path):
+                        warnings.simplefilter("ignore")  # damage may cause warnings
+                        if source.recognize(files, path):
                             _finished(subject, source, files, path)
                 except ReleaseError:
                     pass
-                except Exception as error:  # whatever else it is, nobody can act on it
+                except Exception as error:  # users cannot act on any other error
                     fail(
                         subject,
                         f"{name} {what}: {type(error).__name__}: {error}",
-                        "check what is read (saecore.releases.tensors helps) and raise "
+                        "check the content (see saecore.releases.tensor_reader) and raise "
                         "ReleaseError with file, key, what was got and what was expected",
                     )
                 if code.exists():
-                    fail(subject, f"{name} {what}: the code was run", "read with `files.torch`")
+                    fail(subject, f"{name} {what}: code was executed", "read with `files.torch`")
             shutil.copyfile(root / name, copy / name)
 
 

@@ -10,9 +10,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from saecore import checkpoint
+from saecore.core.step import Batch, StepContext, StepOutput
 from saecore.errors import SaecoreError
-from saecore.step import Batch, StepContext, StepOutput
+from saecore.storage import checkpoint
 from saecore.testing.component import Settings, check_component, fail
 from saecore.testing.fakes import D_IN, D_SAE, TOKENS, PlainSAE, context, plain_sae, rows
 
@@ -20,9 +20,8 @@ from saecore.testing.fakes import D_IN, D_SAE, TOKENS, PlainSAE, context, plain_
 def check_normalizer(name: str, settings: Settings = None) -> None:
     """Check a normalizer: apply, fold and the state.
 
-    A folded SAE has, on raw activations, the features that the SAE had on normalized ones, and
-    gives raw reconstructions: of an SAE that reconstructs every input exactly, `fold` makes one
-    that does so too.
+    On raw activations a folded SAE has the features that the SAE had on normalized ones, and its
+    reconstructions are raw: `fold` keeps an SAE that reconstructs every input exactly so.
 
     Raises:
         Nonconformance: with what to change.
@@ -47,7 +46,7 @@ def check_normalizer(name: str, settings: Settings = None) -> None:
         fail(
             subject,
             "restorer(batch) does not undo apply(batch)",
-            "return the way back to raw activations, or None where the loss is on scaled ones",
+            "return the inverse, or None if the loss is computed on normalized activations",
         )
     folded = plain_sae()
     normalizer.fold(folded)
@@ -80,7 +79,7 @@ def check_normalizer(name: str, settings: Settings = None) -> None:
     if not torch.equal(fresh.apply(batch).inputs, applied.inputs):
         fail(
             subject,
-            "with its state loaded it scales otherwise",
+            "with its state loaded it scales differently",
             "put the whole estimate into state_dict",
         )
 
@@ -117,11 +116,11 @@ def check_dead_latents(name: str, settings: Settings = None) -> None:
     shares = (torch.zeros(D_SAE), torch.arange(D_SAE) % 3 == 0, torch.ones(D_SAE))
     for dead in shares:
         sae = plain_sae()
-        given = attrs.evolve(context(batch, D_SAE), dead=dead.bool())
-        output = sae.training_step(batch, given)
-        kept = copy.copy(output.losses)
-        losses = _losses(subject, strategy, sae, batch, output, given)
-        if output.losses != kept:
+        step = attrs.evolve(context(batch, D_SAE), dead=dead.bool())
+        output = sae.training_step(batch, step)
+        before = copy.copy(output.losses)
+        losses = _losses(subject, strategy, sae, batch, output, step)
+        if output.losses != before:
             fail(
                 subject,
                 "losses changes the step's own losses",
@@ -139,12 +138,12 @@ def check_dead_latents(name: str, settings: Settings = None) -> None:
         if any(strategy.acts(number) for number in range(10_000)):
             optimizer = torch.optim.Adam(sae.parameters(), lr=1e-3)
             optimizer.step()
-            revived = strategy.after_step(sae, optimizer, batch, given)
+            revived = strategy.after_step(sae, optimizer, batch, step)
             if revived.shape != (D_SAE,) or revived.dtype != torch.bool:
                 fail(
                     subject,
                     f"after_step gave {list(revived.shape)} of {revived.dtype}",
-                    "return which latents it has revived: [d_sae], bool",
+                    "return a mask of the revived latents: [d_sae], bool",
                 )
 
 
@@ -154,17 +153,17 @@ def _losses(
     sae: PlainSAE,
     batch: Batch,
     output: StepOutput,
-    given: StepContext,
+    step: StepContext,
 ) -> dict[str, Tensor]:
-    losses: dict[str, Tensor] = strategy.losses(sae, batch, output, given)  # type: ignore[attr-defined]
+    losses: dict[str, Tensor] = strategy.losses(sae, batch, output, step)  # type: ignore[attr-defined]
     if not isinstance(losses, dict):
         fail(subject, f"losses gave a {type(losses).__name__}", "return losses by name")
     for key, loss in losses.items():
         if not isinstance(loss, Tensor) or loss.dim() or not bool(loss.isfinite()):
             fail(
                 subject,
-                f"with {int(given.dead.sum())} of {D_SAE} latents dead, {key!r} is no finite "
+                f"with {int(step.dead.sum())} of {D_SAE} latents dead, {key!r} is no finite "
                 "scalar tensor",
-                "return zero where there is nothing to do, and average over tokens",
+                "return zero if there is nothing to do, and average over tokens",
             )
     return losses

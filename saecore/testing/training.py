@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from saecore import checkpoint
 from saecore.errors import SaecoreError
+from saecore.storage import checkpoint
 from saecore.testing.component import Settings, check_component, fail
 from saecore.testing.fakes import rows
 
@@ -51,14 +51,13 @@ def check_schedule(name: str, settings: Settings = None) -> None:
         if backwards[::-1] != values:
             fail(
                 subject,
-                "asked in another order it gives other values",
+                "called in another order it gives other values",
                 "compute the multiplier from (step, total) alone: a resumed run starts anywhere",
             )
 
 
 def check_optimizer(name: str, settings: Settings = None) -> None:
-    """Check an optimizer: it descends, follows the learning rate it is given, and its state goes
-    on with the same bits.
+    """Check an optimizer: it descends, follows the learning rate, and resumes with the same bits.
 
     Raises:
         Nonconformance: with what to change.
@@ -67,8 +66,10 @@ def check_optimizer(name: str, settings: Settings = None) -> None:
     subject = choice.component
 
     def start() -> tuple[list[torch.nn.Parameter], Any]:
-        made = [torch.nn.Parameter(rows(n, 5, 3, dtype=torch.float32)) for n in ("p", "q")]
-        return made, choice.build(made, 0.05)
+        parameters = [
+            torch.nn.Parameter(rows(name, 5, 3, dtype=torch.float32)) for name in ("p", "q")
+        ]
+        return parameters, choice.build(parameters, 0.05)
 
     def run(parameters: list[torch.nn.Parameter], optimizer: Any, steps: range, lr: float) -> None:
         for number in steps:
@@ -76,12 +77,12 @@ def check_optimizer(name: str, settings: Settings = None) -> None:
                 group["lr"] = lr
             optimizer.zero_grad()
             noise = rows(f"noise {number}", 5, 3, dtype=torch.float32)
-            loss = sum(((one - 1 + 0.1 * noise) ** 2).sum() for one in parameters)
+            loss = sum(((parameter - 1 + 0.1 * noise) ** 2).sum() for parameter in parameters)
             loss.backward()  # type: ignore[union-attr]
             optimizer.step()
 
     parameters, optimizer = start()
-    before = [one.detach().clone() for one in parameters]
+    before = [parameter.detach().clone() for parameter in parameters]
     run(parameters, optimizer, range(3), 0.0)
     if any(not torch.equal(old, new) for old, new in zip(before, parameters, strict=True)):
         fail(
@@ -95,8 +96,8 @@ def check_optimizer(name: str, settings: Settings = None) -> None:
         if not bool((new - 1).norm() < (old - 1).norm()):
             fail(
                 subject,
-                "20 steps at a rate of 0.05 do not come nearer to a minimum",
-                "move every parameter it was given against its gradient",
+                "20 steps at a rate of 0.05 do not come closer to a minimum",
+                "move every parameter against its gradient",
             )
     state = copy.deepcopy(optimizer.state_dict())
     others, fresh = start()
@@ -117,9 +118,9 @@ def check_optimizer(name: str, settings: Settings = None) -> None:
             mine.copy_(theirs)
     run(parameters, optimizer, range(20, 25), 0.05)
     run(others, fresh, range(20, 25), 0.05)
-    if any(not torch.equal(one, other) for one, other in zip(parameters, others, strict=True)):
+    if any(not torch.equal(p, other) for p, other in zip(parameters, others, strict=True)):
         fail(
             subject,
-            "gone on with from a saved state, it gives other parameters",
+            "resumed from a saved state, it gives other parameters",
             "put everything that a step remembers into state_dict",
         )

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from saecore.cli.init import examples
-from saecore.config import Experiment, load_experiment
-from saecore.files import write_json
-from saecore.runner import run
+from saecore.config.experiment import Experiment
+from saecore.config.load import load_experiment
+from saecore.runs.run import run
+from saecore.storage.files import write_json
 
 HERE = Path(__file__).parent
 TABLE = HERE.parent.parent / "docs" / "explanation" / "architectures-table.md"
@@ -74,7 +75,7 @@ def result(experiment: Experiment) -> dict[str, Any]:
     git = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
     return {
         "name": experiment.name,
-        "architecture": experiment.sae.plugin.name,
+        "architecture": experiment.sae.architecture.name,
         "tokens": experiment.training.tokens,
         "batch_size": experiment.training.batch_size,
         "seed": experiment.seed,
@@ -105,11 +106,11 @@ def table(rows: list[dict[str, Any]], tokens: int) -> str:
         "",
         "<!-- Written by tests/bench/architectures.py. -->",
         "",
-        f"Each of `experiments/*.toml`, trained on {tokens:,} tokens of the embedded model's "
-        "activations; figures on held-out text, on which dead latents never fire. "
-        "`python -m tests.bench.architectures` makes this table. Coefficients are set for an L0 "
-        "near 32; compare rows only where L0 is alike. Seconds are those of the machine below, "
-        "whatever else it did.",
+        f"Each of `experiments/*.toml`, trained on {tokens:,} tokens of the bundled model's "
+        "activations. Metrics are on held-out text; dead latents are those that never fire on it. "
+        "`python -m tests.bench.architectures` writes this table. Coefficients are tuned for an "
+        "L0 near 32; compare rows only if their L0 is similar. Seconds were measured on the "
+        "machines below, which may have been busy with other work.",
         "",
         f"| experiment | d_sae | {' | '.join(COLUMNS)} | seconds |",
         "| --- | ---: |" + " ---: |" * (len(COLUMNS) + 1),

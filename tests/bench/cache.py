@@ -25,13 +25,15 @@ from typing import Any
 
 import torch
 
-from saecore.assembly import make_sae, make_trainer
-from saecore.cache.reading import ActivationCache
-from saecore.cache.writing import prepare
-from saecore.config import Experiment, structure_experiment
-from saecore.feed import make_feed
-from saecore.releases.repository import Directory
-from saecore.runner import run
+from saecore.activations.cache.reader import ActivationCache
+from saecore.activations.cache.writer import prepare
+from saecore.config import structure_experiment
+from saecore.config.experiment import Experiment
+from saecore.models.hook_site import HookSite
+from saecore.runs.build import build_sae, build_trainer
+from saecore.runs.inputs import build_inputs
+from saecore.runs.run import run
+from saecore.storage.repository import Directory
 
 HOOK = "blocks.2.hook_resid_post"
 
@@ -119,9 +121,9 @@ def timed(work: Callable[[], object]) -> float:
 
 def forward(writer: Any) -> None:
     """The model alone over as many contexts as a cache has."""
-    window, rows = writer.window, writer.manifest.rows
-    contexts = window.contexts.read(0, 0, -(-rows // window.contexts.context_size), 0)
-    for part in torch.from_numpy(contexts.astype("int64")).split(window.settings.model_batch_size):
+    buffer, rows = writer.buffer, writer.manifest.rows
+    contexts = buffer.contexts.read(0, 0, -(-rows // buffer.contexts.context_size), 0)
+    for part in torch.from_numpy(contexts.astype("int64")).split(buffer.settings.model_batch_size):
         writer.backend.activations(part, (HOOK,))
 
 
@@ -154,16 +156,16 @@ def plain_read(directory: Path) -> None:
 
 def read_rows(directory: Path, tokens: int) -> None:
     """Every row as batches."""
-    stream = ActivationCache(Directory(directory)).stream([HOOK])
+    stream = ActivationCache(Directory(directory)).stream(HookSite(hooks=(HOOK,)))
     for _ in range(tokens // 2048):
         stream.next(2048)
 
 
 def trained(one: Experiment, steps: int) -> float:
     """Seconds of some training steps, after the first three."""
-    feed = make_feed(one, "bench")
-    sae = make_sae(one, feed.d_in, feed.d_out, feed.device, "bench")
-    trainer = make_trainer(one, sae, feed.source, "bench", feed.backend)
+    feed = build_inputs(one)
+    sae = build_sae(one, feed.d_in, feed.d_out, feed.device)
+    trainer = build_trainer(one, sae, feed.store, feed.backend)
     trainer.prepare()
     for _ in range(3):
         trainer.step()

@@ -2,7 +2,7 @@
 
 python -m tests.bench.compare_saelens --peers .venv-peers [--tokens 1_000_000] [--run RUN_DIR]
 
-Same batches in the same order, same hyperparameters; SAELens starts from its own initialisation
+Same batches in the same order, same hyperparameters; SAELens starts from its own initialization
 (from ours with --same-init). Both are evaluated by saecore on the same held-out contexts.
 """
 
@@ -20,13 +20,15 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from saecore import SAE, assembly, runner
-from saecore.config import load_experiment
+from saecore import SAE
+from saecore.activations.build import build_store, read_tokens, sizes
 from saecore.config.experiment import Experiment
-from saecore.evaluation import evaluate
-from saecore.reading import make_window, read_tokens, sizes
-from saecore.sae_config import DTYPES, Metadata
-from saecore.saved import weights
+from saecore.config.load import load_experiment
+from saecore.core.sae_config import DTYPES, Metadata
+from saecore.evaluation.batches import HeldOut
+from saecore.evaluation.evaluate import run_evaluators
+from saecore.releases.build import weights
+from saecore.runs import build, run
 from tests.bench.peers import run_peer
 
 SHOWN = ("explained_variance", "mse", "l0", "ce_loss_score", "dead_fraction")
@@ -60,16 +62,16 @@ def compare(options: argparse.Namespace, directory: Path) -> None:
         settings += [f"training.tokens={options.tokens}"] if options.tokens else []
         experiment, _ = load_experiment(options.file, settings)
         job = peer_settings(experiment)
-        result = runner.run(experiment)
+        result = run.run(experiment)
         ours, seconds = result.sae, result.seconds
     device = torch.device("cpu")
-    backend = experiment.model.plugin.build(device, DTYPES[experiment.model.dtype])
-    d_in, d_out = sizes(experiment, backend, "experiment")
+    backend = experiment.model.backend.build(device, DTYPES[experiment.model.dtype])
+    d_in, d_out = sizes(experiment, backend)
     evaluated = experiment.evaluation.tokens if experiment.evaluator else 0
-    rows = read_tokens(experiment.dataset, backend, "experiment", evaluated)
-    first = assembly.make_sae(experiment, d_in, d_out, device, "experiment")
+    rows = read_tokens(experiment.dataset, backend, evaluated)
+    first = build.build_sae(experiment, d_in, d_out, device)
     save_file({k: v.contiguous() for k, v in weights(first).items()}, directory / "initial.st")
-    reading = dump(experiment, make_window(experiment, backend, rows), d_in, directory)
+    reading = dump(experiment, build_store(experiment, backend, rows), d_in, directory)
 
     job["sae"] |= {"d_in": d_in, "d_sae": first.cfg.d_sae}
     job |= {name: str(directory / file) for name, file in FILES.items()} | {"seed": options.seed}
@@ -84,7 +86,7 @@ def compare(options: argparse.Namespace, directory: Path) -> None:
     evaluators = {one.name: one.build() for one in experiment.evaluator}
     columns = []
     for sae in (ours, theirs):
-        found = evaluate(sae, backend, held_out, evaluators)
+        found = run_evaluators(sae, HeldOut(model=backend, contexts=held_out), evaluators).tables()
         columns.append({key: one["value"] for part in found.values() for key, one in part.items()})
     t = experiment.training
     print(f"\n{t.steps} steps of {t.batch_size} tokens, {held_out.numel()} held-out tokens; "
@@ -118,7 +120,7 @@ def dump(experiment: Experiment, window: Any, d_in: int, directory: Path) -> flo
 def peer_settings(experiment: Experiment) -> dict[str, Any]:
     """The experiment in SAELens' words; what it cannot say is refused."""
     t, table, adam = experiment.training, experiment.sae, experiment.training.optimizer
-    schedule, dead, sae = t.lr_schedule, table.dead_latents, table.plugin
+    schedule, dead, sae = t.lr_schedule, table.dead_latents, table.architecture
     kinds = (sae.name, adam.name, schedule.name, dead.name, table.normalizer.name)
     fixed = (t.clip_norm, t.accumulate, adam.config.eps, adam.config.weight_decay, t.autocast)
     known = ("topk", "adam", "constant", "auxk", "none"), (1.0, 1, 1e-8, 0.0, False)

@@ -1,7 +1,7 @@
 """`harvest`: what reading activations costs beyond the forward pass itself, for both backends.
 
 Ours and the bare forward (see contenders/harvest_ours.py) take turns; the ratio is the median over
-pairs of neighbours.
+pairs of neighbors.
 """
 
 from __future__ import annotations

@@ -26,11 +26,10 @@ def write(directory: Path, d_in: int = D_IN, d_sae: int = D_SAE) -> Path:
     """Save an SAE; its file of weights."""
     import torch
 
-    from saecore.config.structure import structure_choice
-    from saecore.plugins import current_host
-    from saecore.sae_config import Shape
+    from saecore.core.sae_config import Shape
+    from saecore.plugins.structure import structure_choice
 
-    choice = structure_choice("architecture", {"architecture": "standard"}, current_host())
+    choice = structure_choice("architecture", {"architecture": "standard"})
     sae = choice.build(Shape(d_in, d_in, d_sae))
     sae.initialize(torch.Generator().manual_seed(0), 1.0)
     sae.to_inference().save_model(directory)

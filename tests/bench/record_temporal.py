@@ -23,7 +23,7 @@ CASES = {
         "normalize_activations": "constant_scalar_rescale",
         "activation_normalization_factor": 0.25,
     },
-    "tied_uncentred": {"kval_topk": 4, "apply_b_dec_to_input": False},
+    "tied_uncentered": {"kval_topk": 4, "apply_b_dec_to_input": False},
 }
 """Settings by case; all have d_in 6, d_sae 16, 2 heads, keys of size 8."""
 

@@ -19,14 +19,15 @@ from pathlib import Path
 
 import torch
 
-from saecore.assembly import make_sae, make_trainer
 from saecore.config import structure_experiment
-from saecore.plan.measure import _Again
-from saecore.signals import Signals
-from saecore.step import Batch
-from saecore.tracking import Loggers, MetricsFile, RunInfo
-from saecore.trainer import Trainer
-from saecore.training import Training
+from saecore.core.logger import RunInfo
+from saecore.core.step import Batch
+from saecore.runs.build import build_sae, build_trainer
+from saecore.runs.loggers import Loggers, MetricsFile
+from saecore.runs.loop import TrainLoop
+from saecore.runs.planning.profile import _ConstantStore
+from saecore.runs.signals import Signals
+from saecore.training.trainer import Trainer
 from saecore_plugins.loggers import mlflow, mlflow_store
 from tests.faults.trackers import Dead, Locked, Slow
 
@@ -75,14 +76,14 @@ def numbers(pairs: int) -> None:
     """Steps with the look at their numbers and without."""
     for d_in, d_sae, size in SHAPES:
         settings = experiment(sae={"d_sae": d_sae}, training={"batch_size": size})
-        source = _Again(Batch(rows := torch.randn(size, d_in), rows))
+        store = _ConstantStore(Batch(rows := torch.randn(size, d_in), rows))
 
-        def trainer(settings=settings, source=source, d_in=d_in) -> Trainer:
-            sae = make_sae(settings, d_in, d_in, torch.device("cpu"), "bench")
-            return make_trainer(settings, sae, source, "bench")
+        def trainer(settings=settings, store=store, d_in=d_in) -> Trainer:
+            sae = build_sae(settings, d_in, d_in, torch.device("cpu"))
+            return build_trainer(settings, sae, store)
 
         looking, blind = trainer(), trainer()
-        blind._good = lambda *_: True
+        blind._is_finite = lambda *_: True
         ratios = []
         for number in range(pairs + 1):  # the first warms up
             taken = dict.fromkeys((looking, blind), 0.0)
@@ -122,17 +123,36 @@ def loop(directory: Path, tracked: bool, stack: contextlib.ExitStack) -> Iterato
     directory.mkdir()
     settings = experiment(training={"tokens": 2**30})
     d_in, _, size = SHAPES[0]
-    source = _Again(Batch(rows := torch.randn(size, d_in), rows))
-    sae = make_sae(settings, d_in, d_in, torch.device("cpu"), "bench")
-    trainer = make_trainer(settings, sae, source, "bench")
+    store = _ConstantStore(Batch(rows := torch.randn(size, d_in), rows))
+    sae = build_sae(settings, d_in, d_in, torch.device("cpu"))
+    trainer = build_trainer(settings, sae, store)
     logger = [("mlflow", mlflow.MLflow(mlflow.MLflowConfig(), directory))] if tracked else []
     loggers = Loggers(logger)
     metrics = MetricsFile(directory / "metrics.jsonl")
     stack.callback(metrics.close)
     stack.enter_context(quiet())  # each store's one warning, the last when it is closed
     stack.callback(loggers.call, "close")
-    loggers.call("start", RunInfo("safety", directory.name, directory, {}, 2**20, size))
-    run = Training(settings, trainer, directory, {}, metrics, loggers, Signals(), None)
+    loggers.call(
+        "start",
+        RunInfo(
+            name="safety",
+            id=directory.name,
+            directory=directory,
+            parameters={},
+            steps=2**20,
+            batch_size=size,
+        ),
+    )
+    run = TrainLoop(
+        settings,
+        trainer,
+        directory / "checkpoints",
+        manifest={},
+        metrics_file=metrics,
+        loggers=loggers,
+        signals=Signals(),
+        evaluate=None,
+    )
     return run.steps()
 
 

@@ -21,11 +21,10 @@ import torch
 
 import saecore_plugins
 from saecore import SAE, HookedSAETransformer, Shape, splice
-from saecore.config.structure import structure_choice
-from saecore.plugins import current_host
+from saecore.core.sae_config import Metadata
+from saecore.models.device import pick_device
+from saecore.plugins.structure import structure_choice
 from saecore.randomness import generator
-from saecore.reading import pick_device
-from saecore.sae_config import Metadata
 from saecore_plugins.models import huggingface
 
 TINY_LM = Path(saecore_plugins.__file__).parent / "tiny_lm"
@@ -66,7 +65,7 @@ def main() -> None:
 
 def build(table: dict[str, object], x: torch.Tensor, d_sae: int, hook: str) -> SAE:
     """A random SAE whose biases give it about 32 active latents on the activations."""
-    choice = structure_choice("architecture", table, current_host())
+    choice = structure_choice("architecture", table)
     sae: SAE = choice.build(Shape(x.shape[-1], x.shape[-1], d_sae, device=x.device)).to_inference()
     sae.initialize(generator(0, "init"), 1.0)
     sae.b_dec.copy_(x.flatten(0, 1).mean(0))

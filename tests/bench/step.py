@@ -15,7 +15,7 @@ from tests.bench.figures import Figure, verdict
 from tests.bench.record import Results, load
 from tests.bench.rounds import measure, ratio
 
-BACKENDS = {"plain": "plain", "accelerated": ""}
+BACKENDS = {"plain": "reference", "accelerated": ""}
 """Ours: the backend that is forced; "" forces none, the dispatch chooses, as for users."""
 
 

@@ -12,11 +12,11 @@ import argparse
 import statistics
 import time
 
-from saecore.assembly import make_sae, make_trainer
-from saecore.config.sweep import load_sweep
-from saecore.feed import load_model
-from saecore.plan.measure import _Again
-from saecore.sweep.feeds import Shared
+from saecore.config.load import load
+from saecore.runs.build import build_sae, build_trainer
+from saecore.runs.inputs import load_model
+from saecore.runs.planning.profile import _ConstantStore
+from saecore.sweeps.shared_inputs import SharedInputs
 
 
 def trainers(points, feeds, again=None):
@@ -24,14 +24,14 @@ def trainers(points, feeds, again=None):
     made = []
     for point in points:
         feed = feeds[point.name]
-        sae = make_sae(point.experiment, feed.d_in, feed.d_out, feed.device, "bench")
-        made.append(make_trainer(point.experiment, sae, again or feed.source, "bench"))
+        sae = build_sae(point.experiment, feed.d_in, feed.d_out, feed.device)
+        made.append(build_trainer(point.experiment, sae, again or feed.store))
     return made
 
 
 def side_by_side(shared, points):
     """Seconds of all points on one stream."""
-    feeds = shared.feeds(points)
+    feeds = shared.inputs(points)
     running = trainers(points, feeds)
     begin = time.perf_counter()
     while running:
@@ -45,7 +45,7 @@ def side_by_side(shared, points):
 
 def apart(shared, points):
     """Seconds of one pass of the stream, and of each point's steps."""
-    feeds = shared.feeds(points)
+    feeds = shared.inputs(points)
     reader = feeds[points[0].name].source
     for point in points[1:]:
         feeds[point.name].source.leave()
@@ -54,7 +54,7 @@ def apart(shared, points):
     for _ in range(training.steps):
         batch = reader.next(training.batch_size)
     seconds = [time.perf_counter() - begin]
-    for one in trainers(points, feeds, _Again(batch)):
+    for one in trainers(points, feeds, _ConstantStore(batch)):
         begin = time.perf_counter()
         for _ in range(one.settings.steps):
             one.step()
@@ -70,8 +70,8 @@ def main():
     parser.add_argument("--pairs", type=int, default=5)
     given = parser.parse_args()
     settings = [f"training.tokens={given.tokens}", "buffer.tokens=16384", "evaluation.tokens=1024"]
-    points = load_sweep(given.file, settings).points
-    shared = Shared(*load_model(points[0].experiment, "bench"), "bench")
+    points = load(given.file, settings).points
+    shared = SharedInputs(*load_model(points[0].experiment))
     ratios = []
     for _ in range(given.pairs):
         together, parts = side_by_side(shared, points), apart(shared, points)

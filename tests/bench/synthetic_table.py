@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from saecore.config import load_experiment
+from saecore.config.load import load_experiment
 from saecore.errors import SaecoreError
-from saecore.plugins import current_host
-from saecore.runner import run
+from saecore.plugins.host import current_host
+from saecore.runs.run import run
 
 FILES = Path(__file__).parents[2] / "experiments" / "synthetic"
 COLUMNS = {"mcc": "MCC", "f1": "F1", "l0": "L0", "explained_variance": "EV"}

@@ -20,7 +20,7 @@ def test_contenders_take_turns_in_processes_of_their_own(tmp_path):
     """
     found = rounds.measure(
         [
-            *cases.contenders("topk", SMALL, {"plain": "plain"})[:2],
+            *cases.contenders("topk", SMALL, {"plain": "reference"})[:2],
             Contender("absent", "with_saelens", {}, "saelens"),
             Contender("broken", "floor", {"d_in": 8}),
         ],

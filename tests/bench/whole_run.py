@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
            "model": str(ROOT / "plugins" / "saecore_plugins" / "tiny_lm")}  # fmt: skip
     mine = {"experiment": str(ROOT / "experiments" / "topk.toml"), "settings": settings}
     contenders: dict[str, tuple[Any, str, dict[str, Any]]] = {
-        "plain": (sys.executable, "run_ours", {**mine, "backend": "plain"}),
+        "plain": (sys.executable, "run_ours", {**mine, "backend": "reference"}),
         "accelerated": (sys.executable, "run_ours", mine),  # the dispatch chooses, as for users
     }
     theirs = interpreter(options.peers, "saelens")
@@ -117,11 +117,11 @@ TOKENS = """
 import json, sys
 import numpy, torch
 from saecore.config import load_experiment
-from saecore.reading import read_tokens
-from saecore.sae_config import DTYPES
+from saecore.activations.build import read_tokens
+from saecore.core.sae_config import DTYPES
 experiment, _ = load_experiment("experiments/topk.toml", json.loads(sys.argv[2]))
-backend = experiment.model.plugin.build(torch.device("cpu"), DTYPES["float32"])
-rows = read_tokens(experiment.dataset, backend, "bench", 0)
+backend = experiment.model.backend.build(torch.device("cpu"), DTYPES["float32"])
+rows = read_tokens(experiment.dataset, backend, 0)
 numpy.save(sys.argv[1], rows.train[:].astype("int64"))
 """
 """Writes the contexts that ours trains on, for SAELens to train on."""

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from saecore.cli import COMMANDS, cli, main
 from saecore.errors import SaecoreError
-from saecore.plugins import Host, use_host
+from saecore.plugins.host import Host, use_host
 
 PLUGIN = """\
 import attrs, click
@@ -30,7 +30,7 @@ def build():
 
 @hookimpl
 def saecore_components():
-    yield Component("command", "hello", Config, build, "says hello")
+    yield Component(kind="command", name="hello", config=Config, build=build, summary="says hello")
 """
 
 
@@ -187,10 +187,15 @@ def test_command_plugin_runs(tmp_path):
 
 def test_help_lists_command_plugins(tmp_path, monkeypatch):
     """Commands of installed plugins are in the help, with their distribution."""
-    from saecore import plugins
+    from saecore.plugins import host
 
-    found = [*plugins._entry_points(), plugins.Provider("command", "hello", "greet", "1", "none")]
-    monkeypatch.setattr(plugins, "_entry_points", lambda: found)
+    found = [
+        *host.installed_plugins(),
+        host.Provider(
+            kind="command", name="hello", distribution="greet", version="1", module="none"
+        ),
+    ]
+    monkeypatch.setattr(host, "installed_plugins", lambda: found)
     use_host(None)
     assert "hello" in output("--help")
     assert "(from greet)" in output("--help")
@@ -275,10 +280,15 @@ def test_plugins_of_an_unknown_name(capsys):
 
 def test_plugins_shows_a_broken_plugin(monkeypatch):
     """A plugin that cannot be imported is listed as unusable; the list does not break."""
-    from saecore import plugins
+    from saecore.plugins import host
 
-    found = [*plugins._entry_points(), plugins.Provider("schedule", "x", "bad", "1", "nonesuch_m")]
-    monkeypatch.setattr(plugins, "_entry_points", lambda: found)
+    found = [
+        *host.installed_plugins(),
+        host.Provider(
+            kind="schedule", name="x", distribution="bad", version="1", module="nonesuch_m"
+        ),
+    ]
+    monkeypatch.setattr(host, "installed_plugins", lambda: found)
     use_host(None)
     (line,) = [one for one in output("plugins").splitlines() if one.startswith("schedule") and
                " x " in one]  # fmt: skip
@@ -347,15 +357,15 @@ def test_what_does_not_fit_is_refused(capsys, experiment, command):
     """An SAE beyond this machine's memory ends with one line before anything is allocated."""
     message = error(capsys, command, experiment, "--set", "sae.d_sae=1_000_000_000_000")
     assert len(message.splitlines()) == 1
-    assert re.match(r"this run needs [\d.]+ GiB on cpu, which has [\d.]+ GiB for it; ", message)
+    assert re.match(r"this run needs [\d.]+ GiB on cpu, where [\d.]+ GiB are available; ", message)
     assert "lower sae.d_sae from 1_000_000_000_000 to " in message
 
 
 def test_check_warns_when_it_is_close(experiment, monkeypatch):
     """More than four fifths of the memory is a warning, not an error."""
-    from saecore.plan import sizes
+    from saecore.runs.planning import memory
 
-    monkeypatch.setattr(sizes, "memory_limit", lambda device: sizes.held(device) * 27 // 20)
+    monkeypatch.setattr(memory, "memory_limit", lambda device: memory.held(device) * 27 // 20)
     result = CliRunner().invoke(cli, ["check", str(experiment)])
     assert result.exit_code == 0, result.output
     size = r"[\d.]+ [MG]iB"
@@ -417,6 +427,14 @@ def test_init_below_a_file(capsys, tmp_path):
 
 
 # -- runs ----------------------------------------------------------------------------------
+
+
+def test_init_names_its_own_argument(capsys, tmp_path):
+    """A directory that cannot be written is that of the argument, not the setting of a run."""
+    (tmp_path / "file").write_text("")
+    message = error(capsys, "init", tmp_path / "file")
+    assert "set DIRECTORY to" in message
+    assert "set output" not in message
 
 
 def fabricate(root, name, run_id, *, l0=None, sae=None, **training):
@@ -547,6 +565,23 @@ def test_run_leaves_its_records_and_says_what_next(finished):
     assert json.loads((directory / "evaluation.json").read_text())["training"]["tokens"] == 512
 
 
+def test_the_command_that_resumes_has_every_option_once(experiment, monkeypatch):
+    """What is printed after a signal repeats the options given, each of them once."""
+    from saecore.runs import run as module
+    from saecore.runs.signals import Interrupted
+
+    def stopped(*args, **options):
+        raise Interrupted(2, experiment.parent / "a-run", 7)
+
+    monkeypatch.setattr(module, "run", stopped)
+    words = ["run", str(experiment), "--set", "seed=1", "--trust-remote-code"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 130
+    assert "saved at step 7" in done.stderr
+    again = done.stderr.strip().splitlines()[-1].split()
+    assert again == ["saecore", *words, "--resume", str(experiment.parent / "a-run")]
+
+
 def test_runs_lists_a_real_run(finished):
     """What a run leaves is what `saecore runs` reads."""
     _, directory = finished
@@ -574,7 +609,8 @@ def test_run_uses_a_blocked_and_a_file_plugin(experiment, tmp_path):
         "import attrs\nfrom saecore import Component, hookimpl\n\n\n"
         "@attrs.frozen\nclass Config:\n    pass\n\n\n"
         "@hookimpl\ndef saecore_components():\n"
-        '    yield Component("schedule", "half", Config, lambda c: lambda s, t: 0.5, "half")\n'
+        '    yield Component(kind="schedule", name="half", config=Config,\n'
+        '        build=lambda c: lambda s, t: 0.5, summary="half")\n'
     )
     text = output(
         "--plugin", file, "run", experiment, "--set", "training.lr_schedule=half",
@@ -681,7 +717,7 @@ def test_more_tokens_than_text(capsys, experiment):
     """A run longer than its text says how much there is and how many epochs it would take."""
     message = run_error(capsys, experiment, "training.tokens=10_000_000")
     assert message.startswith("training.tokens: the text has ")
-    assert "9_999_872 were asked for" in message
+    assert "expected 9_999_872" in message
     epochs = int(message.rpartition("dataset.epochs = ")[2])
     available = int(message.partition("the text has ")[2].split()[0])
     assert (epochs - 1) * available < 9_999_872 <= epochs * available

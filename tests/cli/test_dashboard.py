@@ -4,12 +4,12 @@ import json
 
 import pytest
 
+from saecore.analysis.text import open_sae_with_text
 from saecore.cli import main
-from saecore.cli.dashboard import numbers
+from saecore.cli.dashboard import parse_features
 from saecore.errors import SaecoreError
-from saecore.opening import opened
+from tests.analysis.small import small_sae
 from tests.faults.small import tables, write_text
-from tests.looking.small import small_sae
 
 HOOK = "blocks.0.hook_resid_post"
 SYNTHETIC = [f"--set=dataset.{one}" for one in ("type=synthetic", "features=9", "d_in=4")]
@@ -17,12 +17,12 @@ SYNTHETIC = [f"--set=dataset.{one}" for one in ("type=synthetic", "features=9", 
 
 def test_numbers():
     """Numbers and ranges, each feature once; the first 64 if nothing is said."""
-    assert numbers("3, 17,100-102,17", 200) == [3, 17, 100, 101, 102]
-    assert numbers(None, 200) == list(range(64))
-    assert numbers(None, 20) == list(range(20))
+    assert parse_features("3, 17,100-102,17", 200) == [3, 17, 100, 101, 102]
+    assert parse_features(None, 200) == list(range(64))
+    assert parse_features(None, 20) == list(range(20))
     for wrong in ("", "a", "1-", "-1", "9-3", "200", "190-200"):
         with pytest.raises(SaecoreError, match="--features"):
-            numbers(wrong, 200)
+            parse_features(wrong, 200)
 
 
 def test_a_run(tmp_path):
@@ -31,7 +31,9 @@ def test_a_run(tmp_path):
     small_sae().save_model(run / "sae")
     record = {"experiment": tables(write_text(tmp_path / "text"), tmp_path)}
     (run / "experiment.json").write_text(json.dumps(record))
-    found = opened(run, settings=["dataset.context_size=64", "model.hook=blocks.1.hook_mlp_out"])
+    found = open_sae_with_text(
+        run, settings=["dataset.context_size=64", "model.hook=blocks.1.hook_mlp_out"]
+    )
     assert found.name == "small/20260101-000000-abcd"
     assert found.sae.cfg.hook_name == "blocks.1.hook_mlp_out"
     text = found.text()
@@ -44,7 +46,7 @@ def test_an_sae_without_a_run(tmp_path):
     meta = {"hook_name": HOOK, "model_name": "tiny_lm", "context_size": 16}
     small_sae(**meta).save_model(tmp_path / "sae")
     text = write_text(tmp_path / "text")
-    found = opened(tmp_path / "sae", dataset=str(text))
+    found = open_sae_with_text(tmp_path / "sae", dataset=str(text))
     assert found.name == str(tmp_path / "sae")
     assert found.sae.cfg.hook_name == HOOK
     assert found.text().contexts.context_size == 16

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from saecore.cli import cli, main
 from saecore.cli.new_plugin import OFFERED
 from saecore.errors import PluginError
-from saecore.plugins import use_host
+from saecore.plugins.host import use_host
 from tests.strangers import Environment
 
 
@@ -34,8 +34,8 @@ def new_plugin(*arguments):
         (["my-own", "--kind", "logger"], "'my-own': expected a name"),
         (["class", "--kind", "logger"], "'class': expected a name"),
         (["../x", "--kind", "logger"], "'../x': expected a name"),
-        (["topk", "--kind", "architecture"], "architecture.topk is provided by saecore 0"),
-        (["here", "--kind", "logger"], "saecore-here: is there already"),
+        (["topk", "--kind", "architecture"], "architecture.topk already exists, in saecore 0"),
+        (["here", "--kind", "logger"], "saecore-here: already exists"),
         (["mine", "--kind", "loger"], '--kind loger: no such kind; did you mean "logger"?'),
         (["mine", "--kind", "schedule"], "--kind schedule: there is no template for this kind"),
         (["topk", "--kind", "model"], "--kind model: there is no template for this kind"),
@@ -55,7 +55,7 @@ def test_a_package_that_is_installed_is_not_shadowed(tmp_path, monkeypatch):
     """A package of the name is refused, whichever kind it offers."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "saecore_mine.py").write_text("")
-    with pytest.raises(PluginError, match="a package saecore_mine is installed already"):
+    with pytest.raises(PluginError, match="a package saecore_mine is already installed"):
         cli.main(["new-plugin", "mine", "--kind", "logger"], standalone_mode=False)
 
 

@@ -55,14 +55,17 @@ def test_tables():
     said = run("releases", "show", "gpt2-small-res-jb", "--layer", "8")
     assert "blocks.8.hook_resid_pre  24,576  60" in said
     assert "saecore pull gpt2-small-res-jb blocks.8.hook_resid_pre" in said
-    assert run("releases", "nothing-of-this-name") == "nothing in the catalogue fits\n"
+    assert run("releases", "nothing-of-this-name") == "no match in the catalogue\n"
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (("show", "gpt2-small-resjb"), 'did you mean "gpt2-small-res-jb"'),
-        (("--format", "gemma"), 'no SAE of a catalogue has it; did you mean "gemma_scope"'),
+        (
+            ("--format", "gemma"),
+            'no SAE in a catalogue has this format; did you mean "gemma_scope"',
+        ),
         (("--width", "16kk"), "expected a number or a range, such as 16k or 16k-65k"),
         (("--layer", "a"), "expected a number or a range, such as 12 or 10-14"),
         (("show",), "expected one PATTERN, or show RELEASE"),
@@ -99,7 +102,7 @@ def test_pull(hub, tmp_path, monkeypatch):
     again = SAE.load_from_disk("mine")
     assert torch.equal(again.W_dec, sae.W_dec)
     assert again.cfg.metadata.source["commit"] == commit
-    with pytest.raises(ReleaseError, match="mine: is there already"):
+    with pytest.raises(ReleaseError, match="mine: already exists"):
         run("pull", "gpt2-small-res-jb", "blocks.8.hook_resid_pre", "--to", "mine")
     said = run("pull", REPOSITORY, "blocks.8.hook_resid_pre")
     assert f"SAE.from_pretrained('{REPOSITORY}', 'blocks.8.hook_resid_pre')" in said

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from saecore.cli import cli
 from tests.faults.small import write_text
-from tests.sweep.small import sweep_file
+from tests.sweeps.small import sweep_file
 
 POINTS = [
     {"sae.k": 2},

@@ -2,7 +2,8 @@
 
 import pytest
 
-from saecore.config import load_experiment, structure_experiment
+from saecore.config import structure_experiment
+from saecore.config.load import load_experiment
 from saecore.errors import ConfigError
 
 EXAMPLE = """\
@@ -152,13 +153,12 @@ def test_alternatives_of_the_example_are_accepted(load, old, new):
 def test_the_written_examples_are_valid():
     """The experiments that `saecore init` writes can be loaded."""
     from saecore.cli.init import examples
-    from saecore.config.sweep import load_sweep
+    from saecore.config.load import load
 
     files = sorted(examples().rglob("*.toml"))
     assert files
     for file in files:
-        if load_sweep(file) is None:
-            load_experiment(file)
+        load(file)
 
 
 # -- combinations --------------------------------------------------------------------------

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from saecore.config import load_experiment
-from saecore.config.explain import to_tables
 from saecore.config.layers import read_layers
+from saecore.config.load import load_experiment
+from saecore.config.messages import to_tables
 from saecore.errors import ConfigError
 from tests.helpers import MINIMAL
 
@@ -28,7 +28,7 @@ def problems(file, *settings):
     """The problem lines of a file that must be refused."""
     with pytest.raises(ConfigError) as caught:
         load_experiment(file, settings)
-    assert caught.value.source == str(file)
+    assert caught.value.label == str(file)
     return caught.value.problems
 
 
@@ -40,7 +40,7 @@ def test_extends_lays_a_file_over_another(write):
     write("base.toml", MINIMAL)
     file = write("top.toml", 'extends = "base.toml"\n[sae]\nk = 8\n')
     experiment, layers = load_experiment(file)
-    assert experiment.sae.plugin.config.k == 8
+    assert experiment.sae.architecture.config.k == 8
     assert experiment.sae.d_sae == 64
     assert layers.origins["sae.k"] == str(file)
     assert layers.origins["sae.d_sae"] == "base.toml"
@@ -53,7 +53,7 @@ def test_extends_list_is_applied_in_order(write):
     write("sparse.toml", "[sae]\nk = 2\n")
     file = write("top.toml", 'extends = ["base.toml", "wide.toml", "sparse.toml"]\n')
     experiment, layers = load_experiment(file)
-    assert (experiment.sae.d_sae, experiment.sae.plugin.config.k) == (128, 2)
+    assert (experiment.sae.d_sae, experiment.sae.architecture.config.k) == (128, 2)
     assert layers.origins["sae.d_sae"] == "wide.toml"
     assert layers.origins["sae.k"] == "sparse.toml"
 
@@ -64,7 +64,7 @@ def test_extends_is_relative_to_the_file(write, monkeypatch, tmp_path):
     write("bases/middle.toml", 'extends = "deep/root.toml"\n[sae]\nk = 5\n')
     file = write("runs/top.toml", 'extends = "../bases/middle.toml"\n')
     monkeypatch.chdir(tmp_path.parent)
-    assert load_experiment(file)[0].sae.plugin.config.k == 5
+    assert load_experiment(file)[0].sae.architecture.config.k == 5
 
 
 def test_extends_cycle_is_an_error(write):
@@ -87,7 +87,7 @@ def test_the_same_base_twice_is_no_cycle(write):
     write("a.toml", 'extends = "base.toml"\n[sae]\nk = 5\n')
     write("b.toml", 'extends = "base.toml"\n')
     file = write("top.toml", 'extends = ["a.toml", "b.toml"]\n')
-    assert load_experiment(file)[0].sae.plugin.config.k == 4
+    assert load_experiment(file)[0].sae.architecture.config.k == 4
 
 
 @pytest.mark.parametrize("value", ["3", "[1, 2]", '{ file = "a.toml" }'])
@@ -135,7 +135,7 @@ def test_changed_architecture_replaces_the_sae_table_whole(write):
         "top.toml", 'extends = "base.toml"\n[sae]\narchitecture = "standard"\nd_sae = 32\n'
     )
     experiment, layers = load_experiment(file)
-    assert experiment.sae.plugin.name == "standard"
+    assert experiment.sae.architecture.name == "standard"
     assert layers.tables["sae"] == {"architecture": "standard", "d_sae": 32}
     assert "sae.k" not in layers.origins
 
@@ -226,14 +226,14 @@ def test_set_of_a_table_merges(write):
     """An inline table given by --set is laid over the file's table."""
     file = write("a.toml", MINIMAL)
     experiment, _ = load_experiment(file, ["sae={k=7}", 'training.lr_schedule={type="constant"}'])
-    assert experiment.sae.plugin.config.k == 7
+    assert experiment.sae.architecture.config.k == 7
     assert experiment.sae.d_sae == 64
 
 
 def test_last_set_wins(write):
     """Settings are applied in order."""
     file = write("a.toml", MINIMAL)
-    assert load_experiment(file, ["sae.k=2", "sae.k=3"])[0].sae.plugin.config.k == 3
+    assert load_experiment(file, ["sae.k=2", "sae.k=3"])[0].sae.architecture.config.k == 3
 
 
 @pytest.mark.parametrize("setting", ["sae.k", "=3", "sae..k=3", ".k=3", "sae.=3", " =3"])
@@ -308,7 +308,7 @@ def test_deeply_nested_file_is_refused(write):
 def test_byte_order_mark_is_ignored(write):
     """Files saved by Windows editors are read."""
     file = write("a.toml", b"\xef\xbb\xbf" + MINIMAL.encode())
-    assert load_experiment(file)[0].sae.plugin.config.k == 4
+    assert load_experiment(file)[0].sae.architecture.config.k == 4
 
 
 def test_windows_line_ends_are_read(write):
@@ -323,7 +323,7 @@ def test_experiment_json_of_a_run_is_accepted(write):
     record = {"experiment": to_tables(experiment), "model": {"name": "tiny_lm"}, "torch": "2"}
     file = write("run/experiment.json", json.dumps(record))
     again, layers = load_experiment(file, ["sae.k=9"])
-    assert again.sae.plugin.config.k == 9
+    assert again.sae.architecture.config.k == 9
     assert load_experiment(file)[0] == experiment
     assert layers.origins["sae.d_sae"] == str(file)
 
@@ -340,7 +340,7 @@ def test_experiment_json_can_be_extended(write):
     experiment, _ = load_experiment(write("a.toml", MINIMAL))
     write("run/experiment.json", json.dumps({"experiment": to_tables(experiment)}))
     file = write("top.toml", 'extends = "run/experiment.json"\n[sae]\nk = 6\n')
-    assert load_experiment(file)[0].sae.plugin.config.k == 6
+    assert load_experiment(file)[0].sae.architecture.config.k == 6
 
 
 def test_read_layers_needs_no_valid_experiment(write):

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from saecore.config import load_experiment
-from saecore.config.sweep import load_sweep
+from saecore.config.load import LoadedExperiment, load_experiment
+from saecore.config.load import load as load_file
 from saecore.errors import ConfigError
 from tests.helpers import MINIMAL
 
@@ -19,7 +19,7 @@ def load(tmp_path):
         lines = text.splitlines()
         at = next((i for i, one in enumerate(lines) if one.startswith("[")), len(lines))
         file.write_text("\n".join([*lines[:at], base, *lines[at:]]))
-        return load_sweep(file, settings)
+        return load_file(file, settings)
 
     return loaded
 
@@ -41,7 +41,7 @@ def test_a_grid_is_every_combination(load):
     sweep = load('name = "grid"\n[sweep]\nsae.k = [2, 4]\ntraining.lr = [1e-3, 3e-4]\n')
     assert names(sweep) == ["k2-lr0.001", "k2-lr0.0003", "k4-lr0.001", "k4-lr0.0003"]
     first = sweep.points[0]
-    assert (first.experiment.sae.plugin.config.k, first.experiment.training.lr) == (2, 1e-3)
+    assert (first.experiment.sae.architecture.config.k, first.experiment.training.lr) == (2, 1e-3)
     assert first.experiment.name == "k2-lr0.001"
     assert first.experiment.output == "runs/grid"
     assert str(sweep.directory) == "runs/grid"
@@ -62,7 +62,7 @@ def test_several_grids(load):
         '[[sweep]]\nsae.d_sae = [32, 64]\nsae.architecture = "standard"\nsae.l1_coefficient = 5.0\n'
     )
     assert names(sweep) == ["topk-d_sae32", "topk-d_sae64", "standard-d_sae32", "standard-d_sae64"]
-    assert sweep.points[2].experiment.sae.plugin.name == "standard"
+    assert sweep.points[2].experiment.sae.architecture.name == "standard"
     assert sweep.points[2].differs["sae.l1_coefficient"] == 5.0
 
 
@@ -94,8 +94,8 @@ def test_lists_and_tables_as_values(load):
 
 
 def test_plain_files_are_no_sweep(load, tmp_path):
-    """A file of one experiment gives None; a sweep is refused where one experiment is expected."""
-    assert load("") is None
+    """A file of one experiment is loaded as that; a sweep is refused where one is expected."""
+    assert isinstance(load(""), LoadedExperiment)
     load("[sweep]\nsae.k = [2]\n")
     with pytest.raises(ConfigError, match=r"saecore show .*s\.toml` lists them"):
         load_experiment(tmp_path / "s.toml")
@@ -137,6 +137,6 @@ def test_set_and_sweep(load):
     """--set lies over the file and reaches every point; it cannot silently lose to the sweep."""
     sweep = load("[sweep]\nsae.k = [2, 4]\n", ["sae.d_sae=32", "sweep.sae.k=[8]"])
     assert [one.experiment.sae.d_sae for one in sweep.points] == [32]
-    assert sweep.points[0].experiment.sae.plugin.config.k == 8
+    assert sweep.points[0].experiment.sae.architecture.config.k == 8
     (line,) = problems(load, "[sweep]\nsae.k = [2, 4]\n", ["sae.k=8"])
-    assert line == "--set sae.k: the sweep gives it; use --set sweep.sae.k=[…]"
+    assert line == "--set sae.k: the sweep sets it; use --set sweep.sae.k=[…]"

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from saecore import LanguageModelSAERunnerConfig, load_experiment
-from saecore.language_model.parameters import Parameters
+from saecore.saelens.parameters import Parameters
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/coming-from-saelens.md").read_text("utf-8")
 

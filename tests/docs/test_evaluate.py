@@ -8,10 +8,9 @@ import pytest
 
 from saecore import Shape
 from saecore.cli import main
-from saecore.config.structure import structure_choice
-from saecore.plugins import current_host
+from saecore.core.sae_config import Metadata
+from saecore.plugins.structure import structure_choice
 from saecore.randomness import generator
-from saecore.sae_config import Metadata
 from tests.docs.blocks import blocks, commands, same
 from tests.strangers import ROOT
 
@@ -21,7 +20,7 @@ TOPICS = {"json": "json.loads(text)", "regex": "re.compile(pattern)", "path": "P
 
 @pytest.fixture(autouse=True)
 def files(tmp_path, monkeypatch):
-    """Text, labelled text and two SAEs, in the current directory."""
+    """Text, labeled text and two SAEs, in the current directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SAECORE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "text").mkdir()
@@ -30,11 +29,11 @@ def files(tmp_path, monkeypatch):
         (tmp_path / "text" / f"{i}.py").write_text("\n".join(lines))
     rows = [{"text": f"{name} = {text}", "topic": topic}
             for name in "abcdefghijklmnop" for topic, text in TOPICS.items()]  # fmt: skip
-    (tmp_path / "labelled.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
     where = {"model_name": "tiny_lm", "hook_name": "blocks.1.hook_resid_post", "context_size": 32}
     for seed, name in enumerate(("sae", "other")):
         table = {"architecture": "topk", "k": 8}
-        sae = structure_choice("architecture", table, current_host()).build(Shape(256, 256, 128))
+        sae = structure_choice("architecture", table).build(Shape(256, 256, 128))
         sae.initialize(generator(seed, "page"), 1.0)
         sae.cfg = attrs.evolve(sae.cfg, metadata=Metadata(where))
         sae.save_model(tmp_path / name)

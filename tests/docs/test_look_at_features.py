@@ -9,7 +9,7 @@ import pytest
 
 from saecore.cli import cli
 from saecore.config import structure_experiment
-from saecore.runner import run
+from saecore.runs.run import run
 from tests.docs.blocks import blocks, commands, same
 from tests.faults.small import tables, write_text
 

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from saecore.cli import cli
-from saecore.releases.measure import measure
+from saecore.cli.verify_release import verify
 from tests.docs.blocks import blocks, commands, same
 from tests.releases.test_measure import made, text  # noqa: F401 (a fixture)
 
@@ -23,7 +23,7 @@ def test_the_page(hub, text, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_TOKEN", "hf_local")
     found = {one.name: {"value": one.measured, "tokens": 512}
-             for one in measure(made(), dataset=text, tokens=512).comparisons}  # fmt: skip
+             for one in verify(made(), dataset=text, tokens=512).comparisons}  # fmt: skip
     figures = {"l0": found["L0"], "explained_variance": found["explained variance"]}
     made().save_model(RUN / "sae", torch.full((32,), -2.0))
     done = {"training": {}, "figures": {"reconstruction": figures}}

@@ -28,7 +28,7 @@ def test_committed_pages_are_current(pages):
 
 def test_everything_is_described(pages):
     """Every setting and component has a description, and no cell of a table is empty."""
-    from saecore.plugins import Host
+    from saecore.plugins.host import Host
 
     for one in Host().providers:
         if one.distribution == "saecore":

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from saecore_plugins.models.tiny_lm import DIRECTORY
-from tests.hooked.models import random_sae
+from tests.splicing.models import random_sae
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/run-with-saes.md").read_text("utf-8")
 
@@ -24,6 +24,6 @@ def test_python(tmp_path, monkeypatch):
         exec(compile(block, "run-with-saes.md", "exec"), names)
     length = names["tokens"].shape[1]
     assert names["features"].shape == names["scores"].shape == (1, length, 512)
-    assert names["found"].error.shape == (1, length)
+    assert names["attribution"].error.shape == (1, length)
     assert not names["steered"].equal(names["logits"])
     assert names["text"].shape == (1, length + 5)

@@ -16,7 +16,7 @@ ANY = "…"
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,._]*(e-?\d+)?")
 
 
-def normalised(text):
+def normalized(text):
     """Lines in which ids, numbers, units and spaces no longer differ; empty lines left out."""
     text = re.sub(r"\d{8}-\d{6}-[0-9a-f]{4}", "ID", text)
     text = NUMBER.sub("N", text)
@@ -28,9 +28,9 @@ def assert_shows(got, wanted):
     """`wanted` is `got`, but for numbers and for what `…` stands for."""
     pattern = "".join(
         "(.*\n)*?" if line == ANY else re.escape(line).replace(ANY, ".*") + "\n"
-        for line in normalised(wanted)
+        for line in normalized(wanted)
     )
-    shown = "".join(f"{line}\n" for line in normalised(got))
+    shown = "".join(f"{line}\n" for line in normalized(got))
     assert re.fullmatch(pattern, shown), f"the tutorial shows\n{wanted}\nbut this came:\n{got}"
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
-from saecore import checkpoint
 from saecore.config import structure_experiment
 from saecore.errors import CheckpointError
-from saecore.runner import run
-from saecore.signals import Interrupted
+from saecore.runs.run import run
+from saecore.runs.signals import Interrupted
+from saecore.storage import checkpoint
 from tests.faults.report import Row
 from tests.faults.small import BATCH, differences, only_run, tables, whole
 
@@ -78,7 +78,7 @@ def wait_for_steps(base: dict, child: int, before: float) -> None:
         time.sleep(0.002)
 
 
-def looked_at(base: dict, row: Row, signalled: bool) -> int:
+def looked_at(base: dict, row: Row, signaled: bool) -> int:
     """After a kill: are all checkpoints whole, and how many steps were lost?"""
     records = Path(base["output"], base["name"]).glob("*/experiment.json")
     runs = [one.parent for one in records]
@@ -93,7 +93,7 @@ def looked_at(base: dict, row: Row, signalled: bool) -> int:
     whole = (runs[0] / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
     last = max([json.loads(line)["step"] for line in whole], default=0)
     lost = last - (checkpoint.step_of(saved[-1]) if saved else 0)
-    if lost > (1 if signalled else INTERVAL):
+    if lost > (1 if signaled else INTERVAL):
         row.failures.append(f"{lost} steps lost of {last}")
     return bool(list(runs[0].glob("checkpoints/.*")))
 
@@ -108,8 +108,8 @@ def at_random(
     names = " + ".join("kill -9" if one == signal.SIGKILL else one.name for one in numbers)
     hard = numbers[0] == signal.SIGKILL
     row = Row(
-        f"{names} at a random instant",
-        "no torn checkpoint, "
+        fault=f"{names} at a random instant",
+        must_hold="no torn checkpoint, "
         + (f"at most {INTERVAL} steps (one interval) lost, " if hard else "saved within a step, ")
         + "weights and every logged figure bit-identical to an uninterrupted run",
     )
@@ -155,18 +155,18 @@ def at_random(
 
 def while_caching(text: Path, directory: Path, n: int, seed: int) -> Row:
     """Kill the writing of a cache at random instants until `n` kills have been made."""
-    from saecore.cache import writing
+    from saecore.activations.cache import writer
 
     row = Row(
-        "kill -9 while activations are written",
-        "shards that are whole stay, and the cache is bit-identical to an uninterrupted one",
+        fault="kill -9 while activations are written",
+        must_hold="whole shards stay, and the cache is bit-identical to an uninterrupted one",
     )
     rng = random.Random(seed)
-    writing.SHARD_BYTES = 0  # shards of 1024 rows
+    writer.SHARD_BYTES = 0  # shards of 1024 rows
     base = tables(text, directory, training={"tokens": 9 * 1024})
 
     def write(target: Path) -> int:
-        writing.prepare(structure_experiment(base), target).write()
+        writer.prepare(structure_experiment(base), target).write()
         return 0
 
     begin = time.monotonic()

@@ -12,8 +12,9 @@ from pathlib import Path
 import tomli_w
 import torch
 
-from saecore import SAE, checkpoint, load_experiment
+from saecore import SAE, load_experiment
 from saecore.errors import SaecoreError
+from saecore.storage import checkpoint
 from tests.faults.report import Row
 from tests.faults.small import tables, whole
 
@@ -79,8 +80,8 @@ def attempted(row: Row, what: str, load: Callable[[], str | None]) -> None:
 def checkpoints(text: Path, directory: Path, n: int, seed: int) -> Row:
     """A file of a checkpoint is changed, or exchanged for that of another checkpoint."""
     row = Row(
-        "mutated checkpoint file",
-        "typed error in under 1 s of CPU time, no change accepted, no code executed",
+        fault="mutated checkpoint file",
+        must_hold="typed error in under 1 s of CPU time, no change accepted, no code executed",
     )
     run = whole(tables(text, directory / "runs"))
     first, second = checkpoint.checkpoints(run / "checkpoints")
@@ -107,8 +108,8 @@ def checkpoints(text: Path, directory: Path, n: int, seed: int) -> Row:
 def saes(text: Path, directory: Path, n: int, seed: int) -> Row:
     """A file of a saved SAE is changed; there is no checksum, so that some changes are valid."""
     row = Row(
-        "mutated SAE directory",
-        "typed error, or an SAE with finite weights; in under 1 s of CPU time, no code executed",
+        fault="mutated SAE directory",
+        must_hold="typed error, or an SAE with finite weights; under 1 s of CPU, no code executed",
     )
     sae = whole(tables(text, directory / "runs")) / "sae"
     rng, place, accepted = random.Random(seed), directory / "sae", 0
@@ -144,8 +145,8 @@ KEYS = ["__class__", "_target_", "k ", "K", "typ", "ſ", "a.b", "", "type", "arc
 def experiments(text: Path, directory: Path, n: int, seed: int) -> Row:
     """Experiment files with something changed at any depth, `n` of each of `KINDS`."""
     row = Row(
-        "mutated experiment file",
-        "typed error, or valid; in under 1 s of CPU time, no code executed",
+        fault="mutated experiment file",
+        must_hold="typed error, or valid; in under 1 s of CPU time, no code executed",
     )
     base, rng = tables(text, directory), random.Random(seed)
     file, accepted = directory / "mutant.toml", 0

@@ -6,8 +6,8 @@ import contextlib
 
 import torch
 
-from saecore.step import StepOutput
-from saecore.trainer import Trainer
+from saecore.core.step import StepOutput
+from saecore.training.trainer import Trainer
 
 PLACES = ("activation", "loss", "gradient", "weight")
 
@@ -15,7 +15,7 @@ PLACES = ("activation", "loss", "gradient", "weight")
 @contextlib.contextmanager
 def injected(place: str, bad: float, step: int):
     """Make one element of a place `bad` in step `step`."""
-    step_of, backward, clip = Trainer.step, Trainer._backward, Trainer._gradient_norm
+    step_of, backward = Trainer.step, Trainer._backward
 
     def stepping(self):
         if self.completed == step and place == "weight":
@@ -37,9 +37,13 @@ def injected(place: str, bad: float, step: int):
             return
         step_of(self)
 
-    def with_bad_loss(self, part, context):
-        if place != "loss" or self.completed != step:
+    def with_bad_number(self, part, context):
+        if place not in ("loss", "gradient") or self.completed != step:
             return backward(self, part, context)
+        if place == "gradient":
+            result = backward(self, part, context)
+            self.sae.W_dec.grad[5, 3] = bad
+            return result
         total = StepOutput.total
         StepOutput.total = property(lambda output: total.fget(output) + bad)
         try:
@@ -47,13 +51,8 @@ def injected(place: str, bad: float, step: int):
         finally:
             StepOutput.total = total
 
-    def clipping(self):
-        if self.completed == step and place == "gradient":
-            self.sae.W_dec.grad[5, 3] = bad
-        return clip(self)
-
-    Trainer.step, Trainer._backward, Trainer._gradient_norm = stepping, with_bad_loss, clipping
+    Trainer.step, Trainer._backward = stepping, with_bad_number
     try:
         yield
     finally:
-        Trainer.step, Trainer._backward, Trainer._gradient_norm = step_of, backward, clip
+        Trainer.step, Trainer._backward = step_of, backward

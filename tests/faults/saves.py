@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from saecore import checkpoint
 from saecore.config import structure_experiment
 from saecore.errors import CheckpointError
-from saecore.runner import run
+from saecore.runs.run import run
+from saecore.storage import checkpoint
 from tests.faults.kills import forked
 from tests.faults.report import Row
 from tests.faults.small import differences, interrupted, only_run, tables, whole
@@ -110,8 +110,8 @@ def look(directory: Path, row: Row, where: str) -> None:
 def every_call_fails(text: Path, directory: Path, n: int, seed: int) -> Row:
     """Each system call of a save raises ENOSPC, EIO or EROFS in turn."""
     row = Row(
-        f"each system call of a save fails ({', '.join(CALLS)})",
-        "typed error, or none where the checkpoint is whole all the same; the one before valid",
+        fault=f"each system call of a save fails ({', '.join(CALLS)})",
+        must_hold="typed error, or none where the checkpoint is whole anyway; the one before valid",
     )
     calls, typed = prepared(directory / "first"), 0
     for number in range(1, calls + 1):
@@ -141,7 +141,10 @@ def every_call_fails(text: Path, directory: Path, n: int, seed: int) -> Row:
 
 def process_ends_at_every_call(text: Path, directory: Path, n: int, seed: int) -> Row:
     """The process is gone before each system call of a save in turn."""
-    row = Row("the process ends before each system call of a save", "the checkpoint before valid")
+    row = Row(
+        fault="the process ends before each system call of a save",
+        must_hold="the checkpoint before valid",
+    )
     calls = prepared(directory / "first")
     for number in range(1, calls + 1):
         place = directory / str(number)
@@ -172,8 +175,8 @@ def process_ends_at_every_call(text: Path, directory: Path, n: int, seed: int) -
 def disk_full(text: Path, directory: Path, n: int, seed: int) -> Row:
     """A limit on the size of files, as of a disk that fills up, in the middle of a run."""
     row = Row(
-        "no space for a checkpoint in the middle of a run",
-        "typed error; earlier checkpoints valid; resumed with space to the same bits",
+        fault="no space for a checkpoint in the middle of a run",
+        must_hold="typed error; earlier checkpoints valid; resumed with space to the same bits",
     )
     uninterrupted = whole(tables(text, directory / "whole"))
     largest = max(
@@ -192,9 +195,9 @@ def disk_full(text: Path, directory: Path, n: int, seed: int) -> Row:
                     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
                 return real(place, step, *args)
 
-            from saecore import training
+            from saecore.runs import loop
 
-            training.save = full
+            loop.save = full
             try:
                 run(structure_experiment(base))
             except CheckpointError as error:

@@ -12,9 +12,9 @@ import torch
 
 from saecore import SAE
 from saecore.config import structure_experiment
-from saecore.plugins import current_host
-from saecore.runner import run
-from saecore.trainer import Trainer
+from saecore.plugins.host import current_host
+from saecore.runs.run import run
+from saecore.training.trainer import Trainer
 
 STEPS, BATCH = 12, 64
 

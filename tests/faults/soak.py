@@ -96,9 +96,9 @@ class Watched:
 def soak(text: Path, directory: Path, n: int, seed: int) -> Row:
     """Run `n` minutes; memory and descriptors of the sixth of the time's end against its last."""
     row = Row(
-        "soak: minutes of one run with kill -9 at random, beside the same left alone",
-        "every checkpoint and logged figure bit-identical between the two; memory of either at the "
-        "end within 10 MiB of a sixth of the time; no more descriptors",
+        fault="soak: minutes of one run with kill -9 at random, beside the same left alone",
+        must_hold="every checkpoint and logged figure bit-identical in both; memory of either at "
+        "the end within 10 MiB of a sixth of the time; no more descriptors",
     )
     rng = random.Random(seed)
     whole(tables(text, directory / "imports"))  # children find everything imported

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from saecore.config import structure_experiment
-from saecore.runner import run
+from saecore.runs.run import run
 from saecore_plugins.loggers import mlflow, mlflow_store
 from tests.faults.report import Row
 from tests.faults.small import differences, tables, whole
@@ -62,8 +62,8 @@ class Locked(Slow):
 def failing(text: Path, directory: Path, n: int, seed: int) -> Row:
     """Runs with the MLflow logger over stores that fail."""
     row = Row(
-        "tracker dead, slow (10 s a request), locked",
-        "every figure in metrics.jsonl, one warning, same bits",
+        fault="tracker dead, slow (10 s a request), locked",
+        must_hold="every figure in metrics.jsonl, one warning, same bits",
     )
     base = tables(text, directory / "whole")
     uninterrupted = whole(base)
@@ -90,13 +90,14 @@ def failing(text: Path, directory: Path, n: int, seed: int) -> Row:
 START = """
 import sys
 from pathlib import Path
-from saecore.tracking import RunInfo
+from saecore.core.logger import RunInfo
 from saecore_plugins.loggers.mlflow import MLflow, MLflowConfig
 directory = Path(sys.argv[1], "runs", "name", sys.argv[2])
 directory.mkdir(parents=True)
 (directory / "evaluation.json").write_text("{}")
 logger = MLflow(MLflowConfig(), directory)
-logger.start(RunInfo("name", sys.argv[2], directory, {"sae.k": 3}, 10, 4))
+logger.start(RunInfo(name="name", id=sys.argv[2], directory=directory, steps=10, batch_size=4,
+                     parameters={"sae.k": 3}))
 for step in range(1, 11):
     logger.scalars(step, {"x": float(step)})
 logger.artifact(directory / "evaluation.json")
@@ -108,8 +109,8 @@ PROCESSES = 8
 def one_new_database(text: Path, directory: Path, n: int, seed: int) -> Row:
     """Eight processes that begin to track at once on a database that does not exist yet."""
     row = Row(
-        f"{PROCESSES} runs begin at once on one new tracking database",
-        "every run there, finished, each step once, no warning",
+        fault=f"{PROCESSES} runs begin at once on one new tracking database",
+        must_hold="every run there, finished, each step once, no warning",
     )
     for i in range(n):
         place = directory / str(i)

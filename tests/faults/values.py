@@ -7,9 +7,9 @@ from pathlib import Path
 
 from saecore.config import structure_experiment
 from saecore.errors import NumericsError, SaecoreError
-from saecore.files import contained
-from saecore.resume import find
-from saecore.runner import run
+from saecore.runs.resume import find
+from saecore.runs.run import run
+from saecore.storage.files import contained
 from tests.faults.numbers import PLACES, injected
 from tests.faults.report import Row
 from tests.faults.small import tables
@@ -21,7 +21,9 @@ PARTS = ["..", ".", "/", "\\", "//", "a", "b-1", "C:", "~", "\0", "\n", "%2e%2e"
 
 def traversal(text: Path, directory: Path, n: int, seed: int) -> Row:
     """Paths, drives, control characters in place of a name or a run's id."""
-    row = Row("traversal string as name or run id", "refused, or a place inside the root")
+    row = Row(
+        fault="traversal string as name or run id", must_hold="refused, or a place inside the root"
+    )
     rng, root, refused = random.Random(seed), directory / "root", 0
     (directory / "experiment.json").write_text("{}")  # what an escape would find
     base = tables(text, root)
@@ -53,8 +55,8 @@ def traversal(text: Path, directory: Path, n: int, seed: int) -> Row:
 def bad_numbers(text: Path, directory: Path, n: int, seed: int) -> Row:
     """One NaN or infinity in activations, loss, gradient or weights, at several steps."""
     row = Row(
-        f"1 NaN or 1 inf in each of {', '.join(PLACES)}",
-        "stopped in that step, last good checkpoint named",
+        fault=f"1 NaN or 1 inf in each of {', '.join(PLACES)}",
+        must_hold="stopped in that step, last good checkpoint named",
     )
     for place in PLACES:
         for bad in (float("nan"), float("inf"), float("-inf")):

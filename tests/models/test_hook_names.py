@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from saecore.hook_names import FAMILIES
-from saecore.huggingface import HuggingFaceBackend
-from saecore_plugins.models.transformer_lens.backend import BridgeBackend, bridged
+from saecore.models.hook_tables import FAMILIES
+from saecore.models.huggingface import HuggingFaceBackend
+from saecore_plugins.models.transformer_lens.backend import BridgeBackend, build_bridge
 from tests.models.tiny import MODELS, TOKENS, backend, make, tokenizer
 
 
@@ -29,17 +29,21 @@ def test_same_names_same_activations(name, any_tokenizer):
     """Every name in a family's table gives the bridge's activations, shapes included."""
     ours = backend(name)
     theirs = BridgeBackend(
-        bridged(make(name), any_tokenizer, name, torch.float32, False), None, name, {}
+        build_bridge(make(name), any_tokenizer, name, torch.float32, False), None, name, {}
     )
-    hooks = list(ours._names)
+    hooks = list(ours.hook_names)
     assert len(hooks) > 20
-    found = ours.activations(TOKENS, hooks)
+    activations = ours.activations(TOKENS, hooks)
     expected = theirs.activations(TOKENS, hooks)
     for hook in hooks:
         torch.testing.assert_close(
-            found[hook], expected[hook], atol=1e-5, rtol=1e-5, msg=lambda m, h=hook: f"{h}: {m}"
+            activations[hook],
+            expected[hook],
+            atol=1e-5,
+            rtol=1e-5,
+            msg=lambda m, h=hook: f"{h}: {m}",
         )
-        assert ours.d(hook) == theirs.d(hook) == tuple(found[hook].shape[2:])
+        assert ours.d(hook) == theirs.d(hook) == tuple(activations[hook].shape[2:])
 
 
 @pytest.mark.parametrize("name", BRIDGED)
@@ -47,10 +51,10 @@ def test_replacing_reaches_the_logits_as_in_the_bridge(name, any_tokenizer):
     """Scaling the activations at any name changes the logits just as it does in the bridge."""
     ours = backend(name)
     theirs = BridgeBackend(
-        bridged(make(name), any_tokenizer, name, torch.float32, False), None, name, {}
+        build_bridge(make(name), any_tokenizer, name, torch.float32, False), None, name, {}
     )
     clean = ours.run_with(TOKENS, {})
-    for hook in [hook for hook in ours._names if not hook.startswith("blocks.0")]:
+    for hook in [hook for hook in ours.hook_names if not hook.startswith("blocks.0")]:
         replace = {hook: lambda x: x * torch.linspace(0.2, 1.5, x.shape[-1])}
         logits = ours.run_with(TOKENS, replace)
         assert not torch.allclose(logits, clean), hook
@@ -65,9 +69,11 @@ def test_parts_add_up(name):
     """What attention and MLP put out is what joins the residual stream, norms behind them too."""
     model = backend(name)
     parts = ["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"]
-    hooks = {one: f"blocks.1.hook_{one}" for one in parts}
-    found = model.activations(TOKENS, [hook for hook in hooks.values() if hook in model._names])
-    pre, attention, mid, mlp, post = (found.get(hook) for hook in hooks.values())
+    hooks = {part: f"blocks.1.hook_{part}" for part in parts}
+    activations = model.activations(
+        TOKENS, [hook for hook in hooks.values() if hook in model.hook_names]
+    )
+    pre, attention, mid, mlp, post = (activations.get(hook) for hook in hooks.values())
     if mid is not None:
         torch.testing.assert_close(pre + attention, mid)
     torch.testing.assert_close(pre + attention + mlp, post)
@@ -78,20 +84,20 @@ def test_gemma3_with_and_without_its_vision_tower():
     text, both = make("gemma3_text"), backend("gemma3")
     text.model.load_state_dict(both.model.model.language_model.state_dict())
     alone = HuggingFaceBackend(text, None, "gemma3_text", {})
-    assert list(alone._names) == list(both._names)
-    expected = alone.activations(TOKENS, list(alone._names))
-    for hook, found in both.activations(TOKENS, list(both._names)).items():
-        torch.testing.assert_close(found, expected[hook], atol=1e-5, rtol=1e-5)
+    assert list(alone.hook_names) == list(both.hook_names)
+    expected = alone.activations(TOKENS, list(alone.hook_names))
+    for hook, value in both.activations(TOKENS, list(both.hook_names)).items():
+        torch.testing.assert_close(value, expected[hook], atol=1e-5, rtol=1e-5)
 
 
 def test_grouped_queries():
     """With grouped queries hook_q and hook_z have the query heads, hook_k and hook_v the others."""
-    sizes = [backend("llama").d(f"blocks.1.attn.hook_{one}") for one in "qkvz"]
+    sizes = [backend("llama").d(f"blocks.1.attn.hook_{letter}") for letter in "qkvz"]
     assert sizes == [(4, 6), (2, 6), (2, 6), (4, 6)]
 
 
 def test_no_middle_where_there_is_none():
     """Parallel attention and MLP (Pythia, Phi) form no sum in between, so there is no such name."""
-    assert "blocks.0.hook_resid_mid" not in backend("gpt_neox")._names
-    assert "blocks.0.hook_resid_mid" in backend("gpt_neox, in sequence")._names
-    assert "blocks.0.hook_resid_mid" not in backend("phi")._names
+    assert "blocks.0.hook_resid_mid" not in backend("gpt_neox").hook_names
+    assert "blocks.0.hook_resid_mid" in backend("gpt_neox, in sequence").hook_names
+    assert "blocks.0.hook_resid_mid" not in backend("phi").hook_names

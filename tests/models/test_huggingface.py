@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
 from saecore.errors import ModelError
-from saecore.huggingface import HuggingFaceBackend
+from saecore.models.huggingface import HuggingFaceBackend
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,11 @@ PARTS = (
 def test_residual_stream_equals_hidden_states(backend):
     """resid_pre and resid_post are the model's own hidden states."""
     states = backend.model(TOKENS, output_hidden_states=True).hidden_states
-    found = backend.activations(TOKENS, ["blocks.0.hook_resid_pre", "blocks.1.hook_resid_post"])
-    torch.testing.assert_close(found["blocks.0.hook_resid_pre"], states[0])
-    torch.testing.assert_close(found["blocks.1.hook_resid_post"], states[2])
+    activations = backend.activations(
+        TOKENS, ["blocks.0.hook_resid_pre", "blocks.1.hook_resid_post"]
+    )
+    torch.testing.assert_close(activations["blocks.0.hook_resid_pre"], states[0])
+    torch.testing.assert_close(activations["blocks.1.hook_resid_post"], states[2])
 
 
 def test_parts_add_up(backend):
@@ -93,9 +95,9 @@ def test_unknown_hook_names_the_nearest(backend):
 
 @pytest.mark.parametrize(
     ("hook", "expected"),
-    [("transformer", "gives BaseModelOutput.* expected one vector a token"),
-     ("transformer.wte:in", r"gives a tensor \[1, 7\] .* expected one vector a token"),
-     ("transformer.h.1.attn.attn_dropout", "forward never comes by")],
+    [("transformer", "gives BaseModelOutput.* expected one vector per token"),
+     ("transformer.wte:in", r"gives a tensor \[1, 7\] .* expected one vector per token"),
+     ("transformer.h.1.attn.attn_dropout", "the forward pass never reaches it")],
 )  # fmt: skip
 def test_modules_without_activations(backend, hook, expected):
     """A module that gives no vector per token, or never runs, is an error that says so."""
@@ -119,8 +121,8 @@ def test_type_without_a_table():
 
 def test_position_embeddings_for_every_row(backend):
     """What the model computes once for all rows is given, and replaced, for each."""
-    found = backend.activations(TOKENS, ["hook_pos_embed"])["hook_pos_embed"]
-    assert found.shape == (2, 20, 24)
+    value = backend.activations(TOKENS, ["hook_pos_embed"])["hook_pos_embed"]
+    assert value.shape == (2, 20, 24)
     clean = backend.run_with(TOKENS, {})
-    logits = backend.run_with(TOKENS, {"hook_pos_embed": lambda x: found})
+    logits = backend.run_with(TOKENS, {"hook_pos_embed": lambda x: value})
     torch.testing.assert_close(logits, clean)

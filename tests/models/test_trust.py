@@ -8,10 +8,11 @@ import torch
 import transformers
 from click.testing import CliRunner
 
-from saecore import config, runner
+from saecore import config
 from saecore.cli import cli
 from saecore.errors import ConfigError, ModelError
-from saecore.trust import remote_code, remote_code_allowed
+from saecore.runs import run
+from saecore.storage.remote_code import remote_code, remote_code_allowed
 from saecore_plugins.models import huggingface, transformer_lens
 from tests.models.tiny import TOKENS, make, tokenizer
 
@@ -126,9 +127,9 @@ def test_run_takes_permission_as_an_argument(canary):
     _, written, file = canary
     experiment, _ = config.load_experiment(file)
     with pytest.raises(ModelError, match="trust_remote_code=True"):
-        runner.run(experiment)
+        run.run(experiment)
     assert not written.exists()
-    runner.run(experiment, trust_remote_code=True)
+    run.run(experiment, trust_remote_code=True)
     assert written.exists()
     assert not remote_code_allowed()
 

@@ -3,7 +3,7 @@
 import torch
 import transformers
 
-from saecore.huggingface import HuggingFaceBackend
+from saecore.models.huggingface import HuggingFaceBackend
 from saecore_plugins.models.loading import load
 from saecore_plugins.models.tiny_lm import DIRECTORY
 

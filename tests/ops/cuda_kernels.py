@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from saecore import ops
-from saecore.codes import Codes
-from saecore.ops import cuda, plain
+from saecore.ops import cuda, reference
+from saecore.ops.codes import Codes
 from saecore.ops.cuda import rows, topk
 
 ON_DEVICE = torch.cuda.is_available()
@@ -104,20 +104,21 @@ def dense(codes):
 def test_entries_are_sorted_by_latent(codes):
     """The order is stable by row, the starts give the firing counts, and sums by latent follow."""
     order, starts = cuda.group_by_latent(codes.indices, codes.d_sae)
-    wanted = plain.group_by_latent(codes.indices, codes.d_sae)
+    wanted = reference.group_by_latent(codes.indices, codes.d_sae)
     assert torch.equal(order, wanted[0])
     assert torch.equal(starts, wanted[1])
     assert torch.equal(starts.diff(), codes.firing_counts())
     torch.testing.assert_close(
-        cuda.latent_sum(codes.pattern, codes.values), plain.latent_sum(codes.pattern, codes.values)
+        cuda.latent_sum(codes.pattern, codes.values),
+        reference.latent_sum(codes.pattern, codes.values),
     )
 
 
 def test_selection_through_the_backend():
-    """Centre, bias and row chunks as in the twin: the same codes from the same inputs."""
-    x, encoder, bias, centre = random(4, 16), random(1100, 16), random(1100), random(16)
+    """Center, bias and row chunks as in the twin: the same codes from the same inputs."""
+    x, encoder, bias, center = random(4, 16), random(1100, 16), random(1100), random(16)
     found, wanted = (
-        one.select_topk(x, encoder, bias, 8, centre, None, False) for one in (cuda, plain)
+        one.select_topk(x, encoder, bias, 8, center, None, False) for one in (cuda, reference)
     )
     for mine, other in zip(*(Codes(*one).dense() for one in (found, wanted)), strict=True):
         torch.testing.assert_close(mine, other)

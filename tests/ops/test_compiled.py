@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from saecore import ops
-from saecore.ops import dispatch, plain
+from saecore.ops import dispatch, reference
 
-compiled = pytest.importorskip("saecore.ops.compiled")
-screen = compiled.screen
+compiled = pytest.importorskip("saecore.ops.cpu")
+int8_search = compiled.int8_search
 
 SHAPES = {"rows": (40, 12, 1000, 8), "screened": (300, 128, 2048, 16)}
 """N, d_in, d_sae, k; the second is large enough for the product in integers."""
@@ -22,9 +22,9 @@ def tensors(n, d, m, dtype=torch.float32, whole=False):
 
 def both(operation, *arguments, **settings):
     """The codes of plain and of compiled."""
-    with ops.forced("plain"):
+    with ops.forced("reference"):
         theirs = getattr(ops, operation)(*arguments, **settings)
-    with ops.forced("compiled"):
+    with ops.forced("cpu"):
         return getattr(ops, operation)(*arguments, **settings), theirs
 
 
@@ -42,7 +42,7 @@ def assert_same(mine, theirs):
 @pytest.fixture
 def proved(monkeypatch):
     """Fail when the screened product leaves a row to the dense one."""
-    if not screen.exact():
+    if not int8_search.exact():
         pytest.skip("this processor has no exact fast product of 8-bit integers")
 
     def refuse(*_):
@@ -68,7 +68,7 @@ def test_screened_topk_is_proved(proved, whole):
     """Ordinary rows need no dense product, ties or not."""
     n, d, m, k = SHAPES["screened"]
     x, encoder, b_enc = tensors(n, d, m, whole=whole)
-    with ops.forced("compiled"):
+    with ops.forced("cpu"):
         codes = ops.select_topk(x, encoder.t(), b_enc, k)
     best = (x @ encoder.t() + b_enc).topk(k, dim=1).values.sum(1)
     torch.testing.assert_close(codes.sum_per_row(), best, rtol=1e-5, atol=1e-4)
@@ -79,12 +79,12 @@ def test_screened_batch_topk_is_proved():
     n, d, m, k = SHAPES["screened"]
     for whole in (False, True):
         x, encoder, b_enc = tensors(n, d, m, whole=whole)
-        with ops.forced("plain"):
-            theirs = ops.select_batch_topk(x, encoder.t(), b_enc, k * n, centre=x[0])
-        with ops.forced("compiled"), pytest.MonkeyPatch.context() as patch:
-            if screen.exact():
-                patch.setattr(plain, "select_batch_topk", None)
-            mine = ops.select_batch_topk(x, encoder.t(), b_enc, k * n, centre=x[0])
+        with ops.forced("reference"):
+            theirs = ops.select_batch_topk(x, encoder.t(), b_enc, k * n, center=x[0])
+        with ops.forced("cpu"), pytest.MonkeyPatch.context() as patch:
+            if int8_search.exact():
+                patch.setattr(reference, "select_batch_topk", None)
+            mine = ops.select_batch_topk(x, encoder.t(), b_enc, k * n, center=x[0])
         assert_same(mine, theirs)
 
 
@@ -95,15 +95,15 @@ def test_screened_threshold_is_proved(monkeypatch, whole, per_latent):
     n, d, m, _ = SHAPES["screened"]
     x, encoder, b_enc = tensors(n, d, m, whole=whole)
     limit = torch.arange(m) % 5 + 40.0 if per_latent else 42.0
-    with ops.forced("plain"):
-        theirs = ops.select_above(x, encoder.t(), b_enc, limit, centre=x[0])
+    with ops.forced("reference"):
+        theirs = ops.select_above(x, encoder.t(), b_enc, limit, center=x[0])
     at = (x - x[0]) @ encoder.t() + b_enc == limit
     assert not whole or at.sum() > 100
-    if screen.exact():
-        monkeypatch.setattr(plain, "select_above", None)
-    with ops.forced("compiled"):
-        mine = ops.select_above(x, encoder.t(), b_enc, limit, centre=x[0])
-    assert 0 < len(mine.values) < n * m * screen.MOST_ABOVE
+    if int8_search.exact():
+        monkeypatch.setattr(reference, "select_above", None)
+    with ops.forced("cpu"):
+        mine = ops.select_above(x, encoder.t(), b_enc, limit, center=x[0])
+    assert 0 < len(mine.values) < n * m * int8_search.MOST_ABOVE
     assert_same(mine, theirs)
 
 
@@ -140,7 +140,7 @@ def test_rows_without_proof_are_done_densely(monkeypatch):
         compiled, "_topk", lambda rows, *a: [done.append(len(rows)), dense(rows, *a)]
     )
     assert_same(*both("select_topk", x, encoder.t(), b_enc, k))
-    assert done == [n // 10 if screen.exact() else n]
+    assert done == [n // 10 if int8_search.exact() else n]
 
 
 def test_large_coordinates_do_not_spoil_the_proof(proved):
@@ -149,7 +149,7 @@ def test_large_coordinates_do_not_spoil_the_proof(proved):
     x, encoder, b_enc = tensors(n, d, m)
     x[:, 5] *= 100
     x[:, 90] += 50
-    with ops.forced("compiled"):
+    with ops.forced("cpu"):
         codes = ops.select_topk(x, encoder.t(), b_enc, k)
     best = (x.double() @ encoder.double().t() + b_enc).topk(k, dim=1).values.sum(1)
     torch.testing.assert_close(codes.sum_per_row().double(), best, rtol=1e-5, atol=1e-3)
@@ -194,7 +194,7 @@ def test_no_rows():
     """An empty batch has no entries and zero gradients."""
     x, encoder, b_enc = tensors(0, 12, 1000)
     encoder.requires_grad_()
-    with ops.forced("compiled"):
+    with ops.forced("cpu"):
         for codes in (
             ops.select_topk(x, encoder.t(), b_enc, 8),
             ops.select_batch_topk(x, encoder.t(), b_enc, 0),
@@ -212,9 +212,9 @@ def test_strides_do_not_matter():
     x, encoder, b_enc = tensors(2 * n, d, m)
     strided = x[::2], encoder.t().contiguous().t(), b_enc[:1].expand(m)
     copies = [one.contiguous() for one in strided]
-    with ops.forced("compiled"):
+    with ops.forced("cpu"):
         mine, theirs = (
-            ops.select_topk(a, b.t(), c, k, centre=x[0]) for a, b, c in (strided, copies)
+            ops.select_topk(a, b.t(), c, k, center=x[0]) for a, b, c in (strided, copies)
         )
     assert torch.equal(mine.indices, theirs.indices)
     assert torch.equal(mine.values, theirs.values)
@@ -227,7 +227,7 @@ def dense_loss(x, encoder, b_enc, W_dec, b_dec, mask):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("backend", ["plain", "compiled"])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize(
     "operation", ["select_topk", "select_batch_topk", "select_group_max", "select_above"]
 )
@@ -241,7 +241,7 @@ def test_gradients(operation, backend, dtype):
     x, encoder, b_enc, W_dec, b_dec = leaves
     number = {"select_batch_topk": k * n, "select_above": 40.0}.get(operation, 8)
     with ops.forced(backend):
-        codes = getattr(ops, operation)(x, encoder.t(), b_enc, number, centre=b_dec)
+        codes = getattr(ops, operation)(x, encoder.t(), b_enc, number, center=b_dec)
         out = ops.decode(codes.with_values(codes.values.relu()), W_dec, b_dec)
         mine = torch.autograd.grad((out - x).square().sum(1).mean(), leaves)
     mask = codes.with_values(torch.ones_like(codes.values)).dense().bool()
@@ -260,7 +260,7 @@ def test_threads_do_not_change_bits():
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            with ops.forced("compiled"):
+            with ops.forced("cpu"):
                 codes = ops.select_topk(x, encoder.t(), b_enc, k)
                 args = codes.pattern, codes.values
                 results.append(
@@ -276,27 +276,27 @@ def test_threads_do_not_change_bits():
 def test_what_serves():
     """Precision, device context and size decide; a forced backend only gives up what it cannot."""
     big, small = torch.zeros(2000, 1000), torch.zeros(3, 4)
-    assert dispatch.chosen("select_topk", big, big) == "compiled"
-    assert dispatch.chosen("select_topk", big.double(), big.double()) == "compiled"
-    assert dispatch.chosen("select_topk", small, small) == "plain"
-    assert dispatch.chosen("select_topk", big.bfloat16(), big.bfloat16()) == "plain"
+    assert dispatch.chosen("select_topk", big, big) == "cpu"
+    assert dispatch.chosen("select_topk", big.double(), big.double()) == "cpu"
+    assert dispatch.chosen("select_topk", small, small) == "reference"
+    assert dispatch.chosen("select_topk", big.bfloat16(), big.bfloat16()) == "reference"
     with torch.autocast("cpu", torch.bfloat16):
-        assert dispatch.chosen("select_topk", big, big) == "plain"
-    with ops.forced("compiled"):
-        assert dispatch.chosen("select_topk", small, small) == "compiled"
-        assert dispatch.chosen("select_topk", small.half(), small.half()) == "plain"
-    with ops.forced("plain"):
-        assert dispatch.chosen("select_topk", big, big) == "plain"
+        assert dispatch.chosen("select_topk", big, big) == "reference"
+    with ops.forced("cpu"):
+        assert dispatch.chosen("select_topk", small, small) == "cpu"
+        assert dispatch.chosen("select_topk", small.half(), small.half()) == "reference"
+    with ops.forced("reference"):
+        assert dispatch.chosen("select_topk", big, big) == "reference"
     with pytest.raises(ValueError, match="no backend 'fortran' here"), ops.forced("fortran"):
         pass
 
 
 def test_plain_serves_without_numba(monkeypatch):
     """Where Numba cannot be imported, nothing is said and plain torch is used."""
-    monkeypatch.setitem(dispatch.BACKENDS, "compiled", "saecore.no_such_module")
+    monkeypatch.setitem(dispatch.BACKENDS, "cpu", "saecore.no_such_module")
     dispatch._module.cache_clear()
     try:
         big = torch.zeros(2000, 1000)
-        assert dispatch.chosen("select_topk", big, big) == "plain"
+        assert dispatch.chosen("select_topk", big, big) == "reference"
     finally:
         dispatch._module.cache_clear()

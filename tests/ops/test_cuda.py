@@ -30,4 +30,4 @@ def test_kernels_are_their_twins():
 def test_without_a_device_nobody_is_served():
     """On a machine without CUDA the kernels are there only for who asks for the interpreter."""
     assert cuda.available() == (ON_DEVICE or cuda.interpreted())
-    assert cuda.takes("dot", torch.zeros(2)) == cuda.interpreted()
+    assert cuda.supports("dot", torch.zeros(2)) == cuda.interpreted()

@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from saecore import ops
-from saecore.codes import Codes
-from saecore.dense_codes import DenseCodes
-from saecore.ops import plain
+from saecore.ops import reference
+from saecore.ops.codes import Codes
+from saecore.ops.dense_codes import DenseCodes
 
 N, D, M = 40, 9, 31
 THRESHOLDS = {"zero": 0.0, "positive": 0.4, "negative": -0.3, "each": torch.linspace(-1, 1, M)}
 
 
 def weights(dtype=torch.float64):
-    """x, encoder, b_enc, W_dec, centre, all requiring gradients."""
+    """x, encoder, b_enc, W_dec, center, all requiring gradients."""
     g = torch.Generator().manual_seed(0)
     sizes = ((N, D), (M, D), (M,), (M, D), (D,))
     return [torch.randn(s, generator=g, dtype=dtype).requires_grad_() for s in sizes]
@@ -23,7 +23,7 @@ def both(monkeypatch, function, *arguments):
     """The results with every cell held, and with entries in rows."""
     results = []
     for density in (-1.0, 2.0):
-        monkeypatch.setattr(plain, "DENSE", density)
+        monkeypatch.setattr(reference, "DENSE", density)
         results.append(function(*arguments))
     return results
 
@@ -37,10 +37,10 @@ def test_same_gradients(monkeypatch, threshold, dtype):
     limit = limit.to(dtype) if isinstance(limit, torch.Tensor) else limit
 
     def run():
-        x, encoder, b_enc, W_dec, centre = tensors
-        codes = ops.select_above(x, encoder.t(), b_enc, limit, centre=centre)
+        x, encoder, b_enc, W_dec, center = tensors
+        codes = ops.select_above(x, encoder.t(), b_enc, limit, center=center)
         moved = codes.with_values(codes.values * 1.3 - codes.per_latent(b_enc))
-        out = ops.decode(moved, W_dec, centre).square().sum()
+        out = ops.decode(moved, W_dec, center).square().sum()
         bent = codes.sum_per_row(torch.tanh(codes.values - 0.3)).square().mean()
         some = codes.where(codes.indices % 3 == 0).sum_per_row().square().mean()
         loss = out + codes.l1(W_dec.norm(dim=1)).mean() + bent + some

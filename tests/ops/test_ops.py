@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from saecore import ops
-from saecore.codes import Codes
-from saecore.ops import chunks, plain
+from saecore.ops import chunks, reference
+from saecore.ops.codes import Codes
 
 N, D, M, K = 23, 9, 31, 4
 
@@ -13,7 +13,7 @@ N, D, M, K = 23, 9, 31, 4
 @pytest.fixture(params=["gathered", "multiplied"])
 def path(request, monkeypatch):
     """Both ways of walking entries, in chunks of a few rows."""
-    monkeypatch.setattr(plain, "DENSE", 2.0 if request.param == "gathered" else -1.0)
+    monkeypatch.setattr(reference, "DENSE", 2.0 if request.param == "gathered" else -1.0)
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 8 * M * 5)
     monkeypatch.setattr(chunks, "CHUNK_ROWS", 1)
     return request.param
@@ -28,9 +28,9 @@ def weights():
     return [one.requires_grad_() for one in tensors]
 
 
-def dense_pre(x, encoder, b_enc, centre):
+def dense_pre(x, encoder, b_enc, center):
     """Pre-activations as everyone writes them."""
-    return (x - centre) @ encoder.t() + b_enc
+    return (x - center) @ encoder.t() + b_enc
 
 
 def check_gradients(ours, dense, weights):
@@ -68,7 +68,7 @@ def test_select_topk(path, weights, by, scaled):
     """The k largest by pre · scale; values, decode and every gradient equal the dense ones."""
     x, encoder, b_enc, W_dec, b_dec = weights
     scale = W_dec.detach().norm(dim=1) if scaled else None
-    codes = ops.select_topk(x, encoder.t(), b_enc, K, centre=b_dec, scale=scale, by=by)
+    codes = ops.select_topk(x, encoder.t(), b_enc, K, center=b_dec, scale=scale, by=by)
     pre = dense_pre(x, encoder, b_enc, b_dec)
     rank = pre if scale is None else pre * scale
     best = (rank.abs() if by == "abs" else rank).topk(K, dim=1).indices
@@ -82,7 +82,7 @@ def test_select_batch_topk(path, weights):
     """The n largest of the whole batch, with the gradients of the dense computation."""
     x, encoder, b_enc, W_dec, b_dec = weights
     n = K * N
-    codes = ops.select_batch_topk(x, encoder.t(), b_enc, n, centre=b_dec)
+    codes = ops.select_batch_topk(x, encoder.t(), b_enc, n, center=b_dec)
     pre = dense_pre(x, encoder, b_enc, b_dec)
     mask = torch.zeros(N * M, dtype=torch.bool)
     mask[pre.flatten().topk(n).indices] = True
@@ -96,7 +96,7 @@ def test_select_above(path, weights, per_latent):
     """Every entry above a threshold, one for all or one per latent."""
     x, encoder, b_enc, W_dec, b_dec = weights
     threshold = torch.linspace(-1, 1, M, dtype=torch.float64) if per_latent else 0.5
-    codes = ops.select_above(x, encoder.t(), b_enc, threshold, centre=b_dec)
+    codes = ops.select_above(x, encoder.t(), b_enc, threshold, center=b_dec)
     pre = dense_pre(x, encoder, b_enc, b_dec)
     mask = pre > threshold
     assert torch.equal(mask_of(codes), mask)
@@ -107,7 +107,7 @@ def test_preactivations(weights):
     """Pre-activations of some latents, with gradients, also for a latent asked for twice."""
     x, encoder, b_enc, _, b_dec = weights
     latents = torch.tensor([3, 30, 3, 0])
-    ours = ops.preactivations(x, encoder.t(), b_enc, latents, centre=b_dec)
+    ours = ops.preactivations(x, encoder.t(), b_enc, latents, center=b_dec)
     dense = dense_pre(x, encoder, b_enc, b_dec)[:, latents]
     check_gradients(ours.square().sum(), dense.square().sum(), [x, encoder, b_enc, b_dec])
 
@@ -154,7 +154,7 @@ def test_block_maxima_find_the_same(values, width):
     k = 4
     best = pre.argsort(dim=1, descending=True, stable=True)[:, :k].sort().values
     eye, zeros = torch.eye(width), torch.zeros(width)
-    values, pattern = plain.select_topk(pre, eye, zeros, k, None, None, by_abs=False)
+    values, pattern = reference.select_topk(pre, eye, zeros, k, None, None, by_abs=False)
     found = pattern.indices.view(50, k)
     assert torch.equal(values.view(50, k), pre.gather(1, found))
     assert torch.equal(found.sort().values, best)

@@ -6,8 +6,8 @@ from pathlib import Path
 import attrs
 from safetensors.torch import load_file
 
-from saecore.releases.repository import Directory
-from saecore.releases.source import Facts
+from saecore.core.release import CatalogueFacts
+from saecore.storage.repository import Directory
 
 PLUGINS = {
     "sae_lens": "saelens",
@@ -40,7 +40,7 @@ class Case:
 
     @property
     def plugin(self):
-        """The plugin that must recognise it."""
+        """The plugin that must recognize it."""
         return PLUGINS.get(self.record["format"], self.record["format"])
 
     @property
@@ -52,7 +52,7 @@ class Case:
     def facts(self):
         """What a catalogue would know."""
         overrides = self.record["config_overrides"] or {}
-        return Facts(
+        return CatalogueFacts(
             norm_scaling_factor=self.record["norm_scaling_factor"],
             neuronpedia=self.record["neuronpedia"],
             overrides={key: one for key, one in overrides.items() if key not in SIZES},

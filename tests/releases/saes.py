@@ -4,10 +4,10 @@ import attrs
 import torch
 
 from saecore import SAE
+from saecore.core.sae_config import Metadata, Shape
 from saecore.randomness import generator
-from saecore.sae_config import Metadata, Shape
-from tests.architectures.build import choice, make
 from tests.conftest import DATA
+from tests.saecore_plugins.architectures.build import choice, make
 
 METADATA = {
     "model_name": "google/gemma-2-2b",
@@ -64,18 +64,18 @@ PLAIN = {"saelens", "dictionary_learning"}
 
 KINDS = {
     "standard": (lambda: make("standard"), FLAT),
-    "standard, not centred": (lambda: make("standard", apply_b_dec_to_input=False), FLAT),
+    "standard, not centered": (lambda: make("standard", apply_b_dec_to_input=False), FLAT),
     "gated": (lambda: make("gated"), PLAIN),
-    "gated, not centred": (lambda: make("gated", apply_b_dec_to_input=False), PLAIN),
+    "gated, not centered": (lambda: make("gated", apply_b_dec_to_input=False), PLAIN),
     "topk": (lambda: make("topk"), TOPK),
-    "topk, not centred": (lambda: make("topk", apply_b_dec_to_input=False), TOPK),
+    "topk, not centered": (lambda: make("topk", apply_b_dec_to_input=False), TOPK),
     "topk, not rescaled": (lambda: make("topk", rescale_acts_by_decoder_norm=False), TOPK),
     "abstopk": (lambda: make("abstopk"), {"saelens"}),
     "groupmax": (lambda: make("groupmax"), {"sparsify"}),
     "batchtopk": (lambda: trained("batchtopk"), FLAT),
     "matryoshka_batchtopk": (lambda: trained("matryoshka_batchtopk"), FLAT),
     "jumprelu": (lambda: make("jumprelu"), FLAT),
-    "jumprelu, not centred": (lambda: make("jumprelu", apply_b_dec_to_input=False), FLAT),
+    "jumprelu, not centered": (lambda: make("jumprelu", apply_b_dec_to_input=False), FLAT),
     "matching_pursuit": (lambda: make("matching_pursuit"), {"saelens"}),
     "identity": (lambda: make("identity"), set()),
     "pca": (lambda: make("pca"), {"saelens"}),

@@ -1,9 +1,10 @@
 """A small SAE, saved as SAELens 6 saves it."""
 
-from saecore.config.structure import structure_choice
-from saecore.plugins import current_host
+import pytest
+
+from saecore.core.sae_config import Metadata, Shape
+from saecore.plugins.structure import structure_choice
 from saecore.randomness import generator
-from saecore.sae_config import Metadata, Shape
 
 
 def saved(directory, architecture="standard", metadata=None, **cfg):
@@ -12,7 +13,7 @@ def saved(directory, architecture="standard", metadata=None, **cfg):
     import torch
 
     table = {"architecture": architecture, **({"k": 3} if architecture == "topk" else {})}
-    sae = structure_choice("architecture", table, current_host()).build(Shape(6, 6, 20))
+    sae = structure_choice("architecture", table).build(Shape(6, 6, 20))
     sae.initialize(generator(0, "init"), 0.7)
     with torch.no_grad():
         sae.b_enc.normal_(generator=generator(0, "b_enc"))
@@ -47,3 +48,29 @@ def finished_run(directory):
     }
     (directory / "experiment.json").write_text(json.dumps({"experiment": tables}))
     return directory
+
+
+HOOK = "blocks.1.hook_resid_post"
+"""The hook that `tiny_lm_sae` reads."""
+
+
+def tiny_lm_sae(**metadata):
+    """An SAE of the embedded model with random weights, 5 latents a token."""
+    import attrs
+
+    table = {"architecture": "topk", "k": 5, "rescale_acts_by_decoder_norm": False}
+    sae = structure_choice("architecture", table).build(Shape(256, 256, 32))
+    sae.initialize(generator(0, "init"), 0.3)
+    known = {"model_name": "tiny_lm", "hook_name": HOOK, "context_size": 64}
+    sae = sae.to_inference()
+    sae.cfg = attrs.evolve(sae.cfg, metadata=Metadata({**known, **metadata}))
+    return sae
+
+
+@pytest.fixture
+def text(tmp_path, monkeypatch):
+    """A small text, and token files in a directory of the test's own."""
+    monkeypatch.setenv("SAECORE_CACHE", str(tmp_path / "cache"))
+    lines = [f"def f{j}(x): return x + {j * 7 % 23}  # {j % 11} of them" for j in range(600)]
+    (tmp_path / "text.txt").write_text("\n".join(lines))
+    return str(tmp_path / "text.txt")

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from saecore import SAE
 from saecore.errors import ReleaseError
-from saecore.releases.build import build_sae, finite
+from saecore.releases.build import finite, sae_from_files
 from tests.releases.sample import saved
 
 CFG = {
@@ -23,7 +23,7 @@ def tensors(**others):
 
 def build(given, **cfg):
     """The SAE of `CFG` with these tensors."""
-    return build_sae({**CFG, **cfg}, given, "cfg", "file", torch.device("cpu"))
+    return sae_from_files({**CFG, **cfg}, given, "cfg", "file", torch.device("cpu"))
 
 
 def test_nothing_is_left_without_memory():

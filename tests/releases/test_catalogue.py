@@ -3,9 +3,9 @@
 import gzip
 import json
 
-from saecore.plugins import current_host
+from saecore.plugins.host import current_host
 from saecore.releases import catalogue
-from saecore.releases.names import find
+from saecore.releases.resolve import resolve
 from saecore_plugins.catalogues.published import FILE, make
 
 FORMATS = {
@@ -23,7 +23,7 @@ def test_every_sae_resolves():
     counts = dict.fromkeys(FORMATS, 0)
     for one in entries:
         counts[one.source] += 1
-        place = find(one.facts.release, one.facts.sae_id)
+        place = resolve(one.facts.release, one.facts.sae_id)
         assert (place.files.name, place.path) == (one.repository, one.path)
         assert place.source == one.source
         assert place.facts == one.facts
@@ -88,5 +88,5 @@ def test_the_malformed_entry_is_reported(capsys):
     row = make.line("name", release)
     assert row["saes"]["hook"] == [one["id"] for one in saes]
     assert set(row["saes"]) == {"id", "path", "hook"}
-    said = "name/blocks.10.hook_resid_pre: left out: model, saes"
+    said = "name/blocks.10.hook_resid_pre: ignored: model, saes"
     assert said in capsys.readouterr().err

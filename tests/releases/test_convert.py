@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from saecore.cli import main
-from saecore.errors import CheckpointError, ReleaseError
-from saecore.releases.convert import convert, find, writer
-from saecore.releases.load import Loaded, load
-from saecore.sae_config import Metadata
-from tests.architectures.build import make
+from saecore.core.sae_config import Metadata
+from saecore.errors import ReleaseError, StorageError
+from saecore.releases.convert import convert, writer
+from saecore.releases.load import Loaded
+from saecore.releases.resolve import resolve
 from tests.conftest import DATA
 from tests.releases.saes import ALL, KINDS, METADATA, changed, kind
+from tests.saecore_plugins.architectures.build import make
 
 NAMES = {"standard, hook_z": "gemma-scope-2b-pt-att"}
 """Directories whose name must say another site, for Gemma Scope."""
@@ -22,7 +23,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 def read(place):
     """What was written at a place."""
-    return load(*find(place), dtype="float32").sae
+    return resolve(place).load(dtype="float32").sae
 
 
 def as_loaded(sae):
@@ -96,7 +97,7 @@ def test_sparsity_stays(saved, tmp_path, capsys):
     """Firing frequencies go along into the format that keeps them."""
     assert run(capsys, saved, tmp_path / "out", "--to", "saelens")[0] == 0
     assert (tmp_path / "out" / "sparsity.safetensors").exists()
-    assert torch.equal(load(*find(tmp_path / "out")).sparsity, torch.full((20,), -2.0))
+    assert torch.equal(resolve(tmp_path / "out").load().sparsity, torch.full((20,), -2.0))
 
 
 def test_nothing_is_overwritten(saved, tmp_path, capsys):
@@ -107,14 +108,14 @@ def test_nothing_is_overwritten(saved, tmp_path, capsys):
     before = (out / "config.json").stat().st_ino
     code, said = run(capsys, *command)
     assert code == 2
-    assert "out: is there already; --force replaces it" in said
+    assert "out: already exists; --force replaces it" in said
     assert (out / "config.json").stat().st_ino == before
     assert run(capsys, *command, "--force")[0] == 0
     assert (out / "config.json").stat().st_ino != before
     (out / "thesis.tex").write_text("years of work")
     code, said = run(capsys, *command, "--force")
     assert code == 2
-    assert "has thesis.tex, which is no file of this format" in said
+    assert "has thesis.tex, which is not a file of this format" in said
     assert (out / "thesis.tex").read_text() == "years of work"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["in", "out"]
 
@@ -122,15 +123,15 @@ def test_nothing_is_overwritten(saved, tmp_path, capsys):
 def test_a_failed_write_leaves_nothing(saved, tmp_path, monkeypatch):
     """A disk that is full in the middle: the old directory is whole, and no half of the new one."""
     out = tmp_path / "out"
-    convert(load(*find(saved)), "dictionary_learning", out)
+    convert(resolve(saved).load(), "dictionary_learning", out)
     before = {one.name: one.read_bytes() for one in out.iterdir()}
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CheckpointError, match="No space left"):
-        convert(load(*find(saved)), "dictionary_learning", out, force=True)
+    with pytest.raises(StorageError, match="No space left"):
+        convert(resolve(saved).load(), "dictionary_learning", out, force=True)
     assert {one.name: one.read_bytes() for one in out.iterdir()} == before
     assert sorted(one.name for one in tmp_path.iterdir()) == ["in", "out"]
 
@@ -147,7 +148,7 @@ def test_a_writer_that_is_wrong_is_found_out(saved, tmp_path, monkeypatch):
     original = source.write
     monkeypatch.setattr(source, "write", wrong)
     with pytest.raises(ReleaseError, match="features would change"):
-        convert(load(*find(saved)), "dictionary_learning", tmp_path / "out")
+        convert(resolve(saved).load(), "dictionary_learning", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -155,7 +156,7 @@ def test_a_writer_that_is_wrong_is_found_out(saved, tmp_path, monkeypatch):
     ("target", "message"),
     [
         ("sparsifi", '--to sparsifi: no such format; did you mean "sparsify"?'),
-        ("goodfire", "--to goodfire: can be read only (can be written: dictionary_learning, "),
+        ("goodfire", "--to goodfire: is read-only (writable: dictionary_learning, "),
     ],
 )
 def test_formats_that_cannot_be_written(saved, tmp_path, capsys, target, message):
@@ -169,19 +170,20 @@ def test_formats_that_cannot_be_written(saved, tmp_path, capsys, target, message
 def test_finding(saved, tmp_path):
     """A file, a directory that is an SAE, one that has one, one that has several, one without."""
     root = DATA / "oracle" / "formats"
-    files, path = find(root / "deepseek_r1/l19/repo/DeepSeek-R1-Distill-Llama-8B-SAE-l19.pt")
-    assert (path, len(files.files)) == ("DeepSeek-R1-Distill-Llama-8B-SAE-l19.pt", 1)
-    assert find(saved)[1] == "."
-    assert find(root / "sparsify/groupmax/repo")[1] == "layers.2"
+    found = resolve(root / "deepseek_r1/l19/repo/DeepSeek-R1-Distill-Llama-8B-SAE-l19.pt")
+    assert found.path == "DeepSeek-R1-Distill-Llama-8B-SAE-l19.pt"
+    assert len(found.files.files) == 1
+    assert resolve(saved).path == "."
+    assert resolve(root / "sparsify/groupmax/repo").path == "layers.2"
     several = root / "mntss_clt_layer_transcoder/layer3/repo"
-    with pytest.raises(ReleaseError, match=r"2 SAEs; name one with --sae \(it has 2, 3\)"):
-        find(several)
-    assert find(several, "3")[1] == "3"
+    with pytest.raises(ReleaseError, match=r"2 SAEs; name one, as in .*:2 \(it has 2, 3\)"):
+        resolve(several)
+    assert resolve(several, "3").path == resolve(f"{several}:3").path == "3"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ReleaseError, match="no SAE of a known format"):
-        find(tmp_path / "empty")
+    with pytest.raises(ReleaseError, match="no known format"):
+        resolve(tmp_path / "empty").load()
     with pytest.raises(ReleaseError, match="no such directory"):
-        find(tmp_path / "nowhere")
+        resolve(tmp_path / "nowhere")
 
 
 def test_gemma_scope_is_named(saved, tmp_path, capsys):
@@ -213,10 +215,10 @@ def test_widths_that_are_no_multiple(tmp_path):
     assert read(tmp_path / "out").cfg.d_sae == 29
 
 
-@pytest.mark.parametrize(("centred", "stored"), [(False, "bfloat16"), (True, "float32")])
-def test_precision(tmp_path, centred, stored):
+@pytest.mark.parametrize(("centered", "stored"), [(False, "bfloat16"), (True, "float32")])
+def test_precision(tmp_path, centered, stored):
     """Weights in bfloat16 are written as they are, but in float32 where something is folded in."""
-    sae = make("jumprelu", apply_b_dec_to_input=centred).to(torch.bfloat16)
+    sae = make("jumprelu", apply_b_dec_to_input=centered).to(torch.bfloat16)
     convert(as_loaded(changed(sae, dtype="bfloat16")), "dictionary_learning", tmp_path / "out")
     tensors = torch.load(tmp_path / "out" / "ae.pt", weights_only=True)
     assert str(tensors["W_dec"].dtype) == f"torch.{stored}"
@@ -233,4 +235,4 @@ def test_published_saes(hub, tmp_path, capsys):
         torch.testing.assert_close(read(out)(x), kind("standard")(x), **CLOSE)
     code, said = run(capsys, given, tmp_path / "no", "--to", "saelens", "--sae", "other")
     assert code == 2
-    assert "names its SAE itself; leave out --sae other" in said
+    assert "already names an SAE; leave out 'other'" in said

@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from saecore.releases.load import load_directory
-from saecore.releases.source import Facts
+from saecore.core.release import CatalogueFacts
+from saecore.releases.resolve import resolve
 from tests.releases.repositories import Copy
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -41,7 +41,7 @@ def test_gemma_scope_name(tmp_path):
     place = tmp_path / "models--google--gemma-scope-9b-it-mlp" / "snapshots" / "abc"
     place.mkdir(parents=True)
     folder = files.root.rename(place / "repo") / files.case.path
-    loaded = load_directory(folder)
+    loaded = resolve(folder).load()
     assert loaded.sae.cfg.hook_name == "blocks.20.hook_mlp_out"
     assert loaded.sae.cfg.model_name == "gemma-2-9b-it"
     assert loaded.sae.cfg.metadata.l0 == 71
@@ -87,7 +87,7 @@ def test_llama_scope(tmp_path, case):
     features, out = scaled_jumprelu(
         files, load_file(files.file(".safetensors")), s, s, table["jump_relu_threshold"] * s
     )
-    sae = files.load(facts=Facts()).sae
+    sae = files.load(facts=CatalogueFacts()).sae
     close(sae.encode(files.x), features)
     close(sae(files.x), out)
 
@@ -118,7 +118,7 @@ def test_llama_scope_r1_distill(tmp_path, case):
     raw = load_file(files.file(".safetensors"))
     theta, s = raw["log_jumprelu_threshold"].exp(), 8**0.5 / 1.5
     features, out = scaled_jumprelu(files, raw, s, s, theta)
-    sae = files.load(facts=Facts()).sae
+    sae = files.load(facts=CatalogueFacts()).sae
     close(sae.encode(files.x), features)
     close(sae(files.x), out)
 
@@ -128,7 +128,7 @@ def test_llama_scope_r1_distill_factors(tmp_path):
     files = Copy("llama_scope_r1_distill/l15r", tmp_path)
     right = files.load().sae(files.x)
     with pytest.warns(UserWarning, match="the catalogue's is used"):
-        other = files.load(facts=Facts(norm_scaling_factor=2.5)).sae
+        other = files.load(facts=CatalogueFacts(norm_scaling_factor=2.5)).sae
     assert not torch.allclose(other(files.x), right)
     raw = load_file(files.file(".safetensors"))
     norm = next(name for name in raw if name.startswith("dataset_average"))
@@ -180,7 +180,7 @@ def test_openai_tied(tmp_path):
 def test_facts(tmp_path):
     """What a catalogue knows is kept with the SAE; where it knows nothing, the file's own is."""
     files = Copy("sae_lens/v6_standard", tmp_path)
-    facts = Facts(
+    facts = CatalogueFacts(
         model="gemma",
         l0=12.5,
         variance_explained=0.9,

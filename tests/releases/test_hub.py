@@ -9,8 +9,8 @@ from huggingface_hub import HfApi, constants
 
 from saecore import SAE
 from saecore.errors import ReleaseError
-from saecore.releases import hub as module
-from saecore.releases.hub import Hub
+from saecore.storage import hub as module
+from saecore.storage.hub import Hub
 from tests.hub_answers import BAD_TOKEN
 from tests.releases.sample import saved
 
@@ -94,7 +94,7 @@ def test_offline(hub, sae, monkeypatch):
         )
     }
     assert len(hub.asked) == asked
-    with pytest.raises(ReleaseError, match="HF_HUB_OFFLINE is set, and nothing of it is in the"):
+    with pytest.raises(ReleaseError, match="HF_HUB_OFFLINE is set, and it is not in the"):
         SAE.from_pretrained("someone/else", "layer_8")
     with pytest.raises(ReleaseError, match=r"layer_9/cfg.json is not in the cache"):
         files.path("layer_9/cfg.json")
@@ -106,7 +106,7 @@ def test_no_network(hub, sae):
     hub.close()
     with pytest.warns(UserWarning, match="cannot be reached; someone/saes is read from the cache"):
         assert torch.equal(load().sae.W_dec, sae.W_dec)
-    with pytest.raises(ReleaseError, match="cannot be reached, and nothing of it is in the cache"):
+    with pytest.raises(ReleaseError, match="cannot be reached, and it is not in the cache"):
         SAE.from_pretrained("someone/else", "layer_8")
 
 
@@ -116,7 +116,7 @@ def test_wrong_content_is_refused(hub, sae, file):
     hashes are checked at the download only.
     """
     hub.fail(rf"GET /.*/resolve/.*{file}", "corrupt")
-    refused(rf"layer_8/{file}: what was downloaded is not what the hub lists")
+    refused(rf"layer_8/{file}: the download does not match the hash")
     assert torch.equal(load().sae.W_dec, sae.W_dec)
 
 
@@ -139,16 +139,16 @@ def test_a_busy_hub_is_asked_again(hub, sae, request_):
 def test_a_broken_hub_is_named(hub, sae):
     """An answer of 503 for good ends in one line."""
     hub.fail(r"GET /api/models", 503, times=100)
-    refused("someone/saes: the hub answers 503; try again later")
+    refused("someone/saes: the hub returned 503; try again later")
 
 
 def test_gated(hub, sae, monkeypatch):
     """A gated repository says where to ask for access, with and without a token."""
     hub.gated.add(REPOSITORY)
     page = f"{hub.url}/{REPOSITORY}"
-    assert page in refused("its authors give access on request")
+    assert page in refused("its authors grant access on request")
     monkeypatch.setenv("HF_TOKEN", "hf_canary")
-    assert "hf_canary" not in refused("its authors give access on request")
+    assert "hf_canary" not in refused("its authors grant access on request")
 
 
 def test_names_that_are_not_there(hub, sae):
@@ -169,7 +169,7 @@ def test_names_that_are_not_there(hub, sae):
 def test_a_refused_token(hub, sae, monkeypatch):
     """A token that expired is named as the reason, and not printed."""
     monkeypatch.setenv("HF_TOKEN", BAD_TOKEN)
-    assert BAD_TOKEN not in refused("the hub does not accept the token of this machine")
+    assert BAD_TOKEN not in refused("the hub does not accept this machine's token")
 
 
 def test_a_cache_that_cannot_be_written(hub, sae, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ FORMATS = {one.plugin: one for one in reversed(cases(DATA / "oracle"))}
 @pytest.mark.filterwarnings("ignore")  # what torch says of strange files
 @pytest.mark.parametrize("case", FORMATS.values(), ids=FORMATS)
 def test_contract(case):
-    """Listed, recognised by nobody else, read the same twice; damage is a ReleaseError, and nothing
+    """Listed, recognized by nobody else, read the same twice; damage is a ReleaseError, and nothing
     is executed.
     """
     check_release(case.plugin, sample=case.root / "repo", repository=case.record["repo_id"])

@@ -1,11 +1,11 @@
-"""Every format: the recorded repositories are recognised, and read as they must be."""
+"""Every format: the recorded repositories are recognized, and read as they must be."""
 
 import pytest
 import torch
 
-from saecore.plugins import current_host
+from saecore.plugins.host import current_host
 from saecore.releases.build import weights
-from saecore.releases.load import load, source_of
+from saecore.releases.load import detect_format, load
 from tests.releases.cases import cases
 
 pytestmark = pytest.mark.oracle
@@ -46,16 +46,16 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("case", found, ids=lambda one: one.name)
 
 
-def test_recognised_by_one_format(case):
+def test_recognized_by_one_format(case):
     """Exactly one format takes each repository for its own, and it lists the SAE."""
     files = case.files()
     host = current_host()
     built = {one: host.component("release", one) for one in host.names("release")}
     sources = {name: one.make(one.config()) for name, one in built.items()}
-    found = [name for name, one in sources.items() if one.recognise(files, case.path)]
+    found = [name for name, one in sources.items() if one.recognize(files, case.path)]
     assert found == [case.plugin]
     assert case.path in sources[case.plugin].list(files)
-    assert source_of(files, case.path)[0] == case.plugin
+    assert detect_format(files, case.path)[0] == case.plugin
 
 
 def check_configuration(case, loaded):
@@ -75,7 +75,7 @@ def check_configuration(case, loaded):
             got = loaded.cfg_dict["metadata"].get(key)
             assert loaded.sae.cfg.metadata[key] == got
             if key == "model_name" and case.plugin == "dictionary_learning":
-                got = got.split("/")[-1]  # SAELens loses the organisation
+                got = got.split("/")[-1]  # SAELens loses the organization
             assert got == value, key
 
 

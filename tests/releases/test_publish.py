@@ -9,11 +9,10 @@ import torch
 import yaml
 
 from saecore import SAE, upload_saes_to_huggingface
-from saecore.errors import ReleaseError
-from saecore.releases import hub as module
+from saecore.core.sae_config import Metadata
+from saecore.errors import ConflictError, ReleaseError
 from saecore.releases.card import BEGIN, END
-from saecore.releases.upload import ConflictError
-from saecore.sae_config import Metadata
+from saecore.storage import hub as module
 from tests.hub_answers import BAD_TOKEN
 from tests.releases.saes import changed, kind
 from tests.releases.sample import finished_run, saved
@@ -95,7 +94,7 @@ def test_a_run(hub, a_run):
 
 
 def test_the_card(hub, a_run):
-    """The card says how to load the SAE in saecore and SAELens, its figures, text and licence; its
+    """The card says how to load the SAE in saecore and SAELens, its figures, text and license; its
     header is YAML that the hub reads.
     """
     upload_saes_to_huggingface({"a/b": a_run}, REPO, TOKEN, license="mit")
@@ -140,7 +139,7 @@ def test_an_architecture_that_saelens_lacks(hub):
 def test_what_saelens_would_read_wrongly(hub):
     """A transcoder that scales its input is refused, for SAELens would not."""
     sae = changed(kind("transcoder"), normalize_activations="constant_norm_rescale")
-    with pytest.raises(ReleaseError, match="SAELens would leave that out"):
+    with pytest.raises(ReleaseError, match="SAELens would ignore the"):
         upload_saes_to_huggingface([sae], REPO, TOKEN)
     assert not hub.repositories
 
@@ -163,7 +162,7 @@ def test_a_card_of_ones_own(hub, sae):
     hub.put(REPO, {"README.md": b"# Mine\n"})
     done = upload_saes_to_huggingface([sae], REPO, TOKEN, overwrite=True)
     assert files(hub)["README.md"] == b"# Mine\n"
-    assert "README.md is somebody's own" in done.notes[0]
+    assert "README.md was not written by saecore" in done.notes[0]
 
 
 def test_nothing_is_replaced_unasked(hub, sae, tmp_path):
@@ -195,7 +194,7 @@ def test_somebody_else_meanwhile(hub, sae, monkeypatch):
         return real(self, *args, **options)
 
     monkeypatch.setattr(HfApi, "create_commit", late)
-    with pytest.raises(ReleaseError, match="somebody else has written to it meanwhile"):
+    with pytest.raises(ReleaseError, match="another commit was made at the same time"):
         upload_saes_to_huggingface({"new": sae}, REPO, TOKEN)
     assert files(hub)["new/cfg.json"] == b"{}"
 
@@ -208,15 +207,15 @@ def test_busy_hub(hub, sae):
 
 
 REFUSALS = {
-    "no token": (None, {}, r"only known users publish; log in with `hf auth login`"),
-    "bad token": (BAD_TOKEN, {}, r"the hub does not accept this token; make a new one"),
+    "no token": (None, {}, r"publishing needs a login; run `hf auth login`"),
+    "bad token": (BAD_TOKEN, {}, r"the hub does not accept this token; create one"),
     "may not": (
         TOKEN,
         {"POST /api/repos/create": 403},
-        r"this token may not write there.*username",
+        r"this token has no write access.*username",
     ),
     "offline": (TOKEN, "offline", r"HF_HUB_OFFLINE is set"),
-    "too often": (TOKEN, {"/api/models/": 429}, r"the hub answers 429; try again later"),
+    "too often": (TOKEN, {"/api/models/": 429}, r"the hub returned 429; try again later"),
     "down": (TOKEN, "closed", r"cannot be reached; check the network"),
 }
 
@@ -250,7 +249,7 @@ def test_names(hub, sae):
     with pytest.raises(ReleaseError, match="expected at least one SAE"):
         upload_saes_to_huggingface([], REPO, TOKEN)
     for name in ("../up", "a//b", "", "a`b"):
-        with pytest.raises(ReleaseError, match="cannot be the name of a file"):
+        with pytest.raises(ReleaseError, match="is not a valid file name"):
             upload_saes_to_huggingface({name: sae}, REPO, TOKEN)
     with pytest.raises(ReleaseError, match="expected username/repo-name"):
         upload_saes_to_huggingface([sae], "my-saes", TOKEN)

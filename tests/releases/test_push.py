@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from saecore import SAE
 from saecore.cli import cli
-from saecore.releases.upload import ConflictError
+from saecore.errors import ConflictError
 from tests.releases.saes import kind
 from tests.releases.sample import finished_run
 from tests.releases.test_publish import HOOK, REPO, TOKEN, files
@@ -38,7 +38,7 @@ def test_push(hub, a_run, monkeypatch):
     assert f"{REPO}: 6 files in commit" in done.output
     assert f"SAE.from_pretrained('{REPO}', 'layer_8')" in done.output
     assert TOKEN not in done.output
-    assert "everything is there already" in push(a_run, "--id", "layer_8").output
+    assert "already up to date" in push(a_run, "--id", "layer_8").output
 
 
 def test_push_asks(hub, a_run, monkeypatch):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from saecore.core.release import CatalogueFacts
 from saecore.errors import ReleaseError
-from saecore.releases.source import Facts
 from tests.releases.repositories import Copy
 
 SETTINGS = [
@@ -42,8 +42,13 @@ SETTINGS = [
     ("gemma_3/res", "config.json", {"hf_hook_point_in": "lm_head"}, "is not a hook"),
     ("gemma_3/transcoder", "config.json", {"affine_connection": True}, "no affine_skip_connection"),
     ("gemma_3/transcoder_affine", "config.json", {"affine_connection": False}, "unexpected affine"),
-    ("llama_scope/l8r_8x", "hyperparams.json", {"act_fn": "topk"}, "act_fn: only 'jumprelu'"),
-    ("llama_scope/l8r_8x", "hyperparams.json", {"use_glu_encoder": True}, "use_glu_encoder: only"),
+    ("llama_scope/l8r_8x", "hyperparams.json", {"act_fn": "topk"}, "act_fn: expected 'jumprelu'"),
+    (
+        "llama_scope/l8r_8x",
+        "hyperparams.json",
+        {"use_glu_encoder": True},
+        "use_glu_encoder: expected",
+    ),
     (
         "llama_scope/l8r_8x",
         "hyperparams.json",
@@ -57,11 +62,16 @@ SETTINGS = [
         {"dataset_average_activation_norm": {"in": 0.0, "out": 1.0}},
         r"dataset_average_activation_norm\.in: expected a positive number",
     ),
-    ("llama_scope_r1_distill/l15r", "config.json", {"act_fn": "relu"}, "act_fn: only 'jumprelu'"),
+    (
+        "llama_scope_r1_distill/l15r",
+        "config.json",
+        {"act_fn": "relu"},
+        "act_fn: expected 'jumprelu'",
+    ),
     ("llama_scope_r1_distill/l15r", "config.json", {"hook_point_out": "x"}, "hook_point_out"),
     ("llamascopium/relu_inference", "config.json", {"use_glu_encoder": True}, "use_glu_encoder"),
     ("llamascopium/relu_inference", "config.json", {"act_fn": "batchtopk"}, "act_fn"),
-    ("llamascopium/relu_inference", "config.json", {"sae_type": "clt"}, "sae_type: only 'sae'"),
+    ("llamascopium/relu_inference", "config.json", {"sae_type": "clt"}, "sae_type: expected 'sae'"),
     ("llamascopium/relu_inference", "config.json", {"norm_activation": "batch-wise"}, "norm_act"),
     (
         "llamascopium/relu_inference",
@@ -123,7 +133,7 @@ def test_openai_place(tmp_path):
     files.file("6.pt").rename(files.root / "6.pt")
     with pytest.raises(ReleaseError, match="no known format"):
         files.load("6.pt")
-    with pytest.raises(ReleaseError, match="said by the path alone"):
+    with pytest.raises(ReleaseError, match="comes from the path"):
         files.load("6.pt", source="openai")
 
 
@@ -136,7 +146,7 @@ def test_gemma_scope_without_its_name(tmp_path):
             files.load()
         with pytest.raises(ReleaseError, match="repository's name"):
             files.load(source="gemma_scope")
-        known = Facts(hook="blocks.20.hook_resid_post", model="gemma-2-2b")
+        known = CatalogueFacts(hook="blocks.20.hook_resid_post", model="gemma-2-2b")
         assert files.load(source="gemma_scope", facts=known).sae.cfg.model_name == "gemma-2-2b"
     finally:
         files.case.record["repo_id"] = name
@@ -145,7 +155,7 @@ def test_gemma_scope_without_its_name(tmp_path):
 def test_saelens_without_its_factor(tmp_path):
     """An SAE of scaled activations is nothing without the scale."""
     with pytest.raises(ReleaseError, match="neither in the file nor in a catalogue"):
-        Copy("sae_lens/pre6_norm_fold", tmp_path).load(facts=Facts())
+        Copy("sae_lens/pre6_norm_fold", tmp_path).load(facts=CatalogueFacts())
 
 
 @pytest.mark.parametrize(

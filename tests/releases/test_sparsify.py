@@ -69,9 +69,9 @@ def test_modules(tmp_path, module, model, hook):
 @pytest.mark.parametrize(
     ("case", "settings", "message"),
     [
-        (PLAIN, {"num_latents": 50}, r"says 48, but cfg\.json's num_latents = 50"),
-        (PLAIN, {"expansion_factor": 5}, r"says 48, but d_in \* expansion_factor = 60"),
-        (PLAIN, {"d_in": 13}, r"says 12, but cfg\.json's d_in = 13"),
+        (PLAIN, {"num_latents": 50}, r"got 48, expected cfg\.json's num_latents = 50"),
+        (PLAIN, {"expansion_factor": 5}, r"got 48, expected d_in \* expansion_factor = 60"),
+        (PLAIN, {"d_in": 13}, r"got 12, expected cfg\.json's d_in = 13"),
         (PLAIN, {"activation": "relu"}, r"activation: expected .topk. or .groupmax., got .relu."),
         (PLAIN, {"k": None}, "k: missing; expected an integer"),
         (PLAIN, {"k": 49}, "at most d_sae = 48, got 49"),
@@ -113,7 +113,7 @@ def test_mntss_thresholds(tmp_path):
 def test_mntss_says_that_it_does_not_reconstruct(tmp_path):
     """One layer of several has a decoder that means nothing by itself: a warning says it."""
     made = Copy("mntss_clt_layer_transcoder/layer3", tmp_path)
-    with pytest.warns(UserWarning, match="its features are right, its reconstruction is not"):
+    with pytest.warns(UserWarning, match="its features are correct, its reconstruction is not"):
         made.load()
 
 
@@ -124,7 +124,7 @@ def test_mwhanna_refused(tmp_path):
     text = settings.read_text()
     for old, new, message in (
         ("value: relu", "value: topk", r'act_fn: expected "relu", got "topk"'),
-        ("value: 40", "value: 41", r"says 40, but wandb-config\.yaml's d_feature = 41"),
+        ("value: 40", "value: 41", r"got 40, expected wandb-config\.yaml's d_feature = 41"),
     ):
         assert old in text
         settings.write_text(text.replace(old, new))
@@ -143,7 +143,7 @@ def test_qwen_scope_without_its_configuration(tmp_path):
     made = Copy("qwen_scope/layer5", tmp_path)
     wanted = made.load().cfg_dict
     made.change("config.json", d_sae=49)
-    with pytest.raises(ReleaseError, match=r"says 48, but config\.json's d_sae = 49"):
+    with pytest.raises(ReleaseError, match=r"got 48, expected config\.json's d_sae = 49"):
         made.load()
     made.file("config.json").unlink()
     assert made.load().cfg_dict == wanted
@@ -154,5 +154,5 @@ def test_temporal_layers(tmp_path):
     made = Copy("temporal/tied_topk", tmp_path)
     file = made.file("conf.yaml")
     file.write_text(file.read_text().replace("n_attn_layers: 1", "n_attn_layers: 1000000000"))
-    with pytest.raises(ReleaseError, match=r"says 1, but sae\.n_attn_layers = 1000000000"):
+    with pytest.raises(ReleaseError, match=r"got 1, expected sae\.n_attn_layers = 1000000000"):
         made.load()

@@ -7,8 +7,8 @@ import torch
 
 from saecore import SAE
 from saecore.releases.build import weights
-from saecore.releases.hub import Hub
 from saecore.releases.load import load
+from saecore.storage.hub import Hub
 from tests.releases.cases import cases
 
 pytestmark = pytest.mark.oracle

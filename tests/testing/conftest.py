@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from saecore.plugins import Host, use_host
+from saecore.plugins.host import Host, use_host
 
 HEAD = """\
 import attrs
@@ -19,7 +19,8 @@ class Config(BASE):
 
 @hookimpl
 def saecore_components():
-    yield Component("KIND", "mine", Config, "MODULE:Mine", "made to measure")
+    yield Component(kind="KIND", name="mine", config=Config, build="MODULE:Mine",
+                    summary="made to measure")
 """
 """The half that declares the plugin."""
 

@@ -16,7 +16,7 @@ class Mine(SAE):
     architecture = "mine"
 
     def select(self, x):
-        return ops.select_above(x, self.W_enc, self.b_enc, 0.0, centre=self.centre)
+        return ops.select_above(x, self.W_enc, self.b_enc, 0.0, center=self.center)
 """
 
 
@@ -95,20 +95,27 @@ BROKEN = {
     ),
     "a published form that changes the trained one": (
         """
-    def to_inference(self):
+    def to_inference(self, *, in_place=False):
         self.b_enc.data += 1
-        return super().to_inference()
+        return super().to_inference(in_place=in_place)
 """,
         r"to_inference changed b_enc of the SAE that is being trained\n  change a copy",
     ),
     "a published form with other features": (
         """
-    def to_inference(self):
-        result = super().to_inference()
+    def to_inference(self, *, in_place=False):
+        result = super().to_inference(in_place=in_place)
         result.b_enc.data += 1
         return result
 """,
         r"to_inference changes the features\n.*skip=\[\"inference\"\]",
+    ),
+    "a published form that always copies": (
+        """
+    def to_inference(self):
+        return super().to_inference()
+""",
+        r"to_inference does not accept in_place\n  define it as to_inference\(self, \*, in_place",
     ),
     "what is not saved": (
         """
@@ -120,7 +127,7 @@ BROKEN = {
         self.threshold = Mine.made
 
     def select(self, x):
-        return ops.select_above(x, self.W_enc, self.b_enc, self.threshold, centre=self.centre)
+        return ops.select_above(x, self.W_enc, self.b_enc, self.threshold, center=self.center)
 
     def scale_input(self, factor):
         super().scale_input(factor)
@@ -162,7 +169,7 @@ BROKEN = {
         self.warmth *= 0.9
         return output
 """,
-        r"gone on with from a saved state, training ends with other numbers.*\n  register what",
+        r"resumed from a saved state, training ends with different numbers.*\n  register what",
     ),
     "state that no file can hold": (
         """
@@ -198,12 +205,12 @@ def test_a_wrong_name_is_found(plugin):
 def test_what_is_no_sae_is_refused(plugin):
     """A builder that gives something else is refused wherever it is used."""
     plugin("architecture", "def Mine(config, shape):\n    return object()\n")
-    with pytest.raises(PluginError, match=r"must be \(config, shape\) -> SAE; .* has no select"):
+    with pytest.raises(PluginError, match=r"must be \(config: .*\) -> SAE; .* has no select"):
         check_architecture("mine")
 
 
 def test_promises_that_are_not_made(plugin):
-    """A documented exception is left out of the check, and only that one; misspelt ones are
+    """A documented exception is left out of the check, and only that one; misspelled ones are
     refused.
     """
     plugin("architecture", GOOD + BROKEN["forward"][0])

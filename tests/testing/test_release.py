@@ -9,15 +9,15 @@ from saecore.testing import Nonconformance, check_release
 
 GOOD = """\
 import torch
-from saecore.releases.source import Draft
-from saecore.releases.tensors import Tensors
+from saecore.core.release import Draft
+from saecore.releases.tensor_reader import Tensors
 
 
 class Mine:
     def __init__(self, config):
         pass
 
-    def recognise(self, files, path):
+    def recognize(self, files, path):
         return files.has(f"{path}/mine.pt")
 
     def list(self, files):
@@ -31,7 +31,7 @@ class Mine:
         d_sae, d_in = W.shape
         weights = {"W_enc": W.t(), "W_dec": W, "b_enc": W[:, 0], "b_dec": W[0]}
         cfg = {"architecture": "standard", "d_in": d_in, "d_sae": d_sae}
-        return Draft(cfg, weights)
+        return Draft(cfg=cfg, tensors=weights)
 """
 
 CARELESS = """\
@@ -51,29 +51,29 @@ BROKEN = {
         'if one.endswith(end)]', "if False]", r"it lists nothing in .*\n  let `list` give the path"
     ),
     "a path twice": ("for one in files.files if", "for one in files.files * 2 if", "a path twice"),
-    "not recognised": (
-        'return files.has(f"{path}/mine.pt")', "return False", "lists here but does not recognise"
+    "not recognized": (
+        'return files.has(f"{path}/mine.pt")', "return False", "lists here but does not recognize"
     ),
-    "everything recognised": (
-        'return files.has(f"{path}/mine.pt")', "return True", "a path that is not there"
+    "everything recognized": (
+        'return files.has(f"{path}/mine.pt")', "return True", "a path that does not exist"
     ),
     "an SAE out of nothing": (
         'return files.has(f"{path}/mine.pt")', 'return path in ("here", ".")',
         "in an empty directory",
     ),
-    "no draft": ("return Draft(cfg, weights)", "return cfg", "`load` gives a dict"),
+    "no draft": ("return Draft(cfg=cfg, tensors=weights)", "return cfg", "`load` gives a dict"),
     "its own sample refused": ('"d_sae": d_sae}', '"d_sae": 1}', "the sample is refused: "),
     "another SAE every time": (
-        '"b_dec": W[0]}', '"b_dec": torch.rand(d_in)}', "b_dec is another one"
+        '"b_dec": W[0]}', '"b_dec": torch.rand(d_in)}', "b_dec differs"
     ),
     "its own errors": (
         'files.torch(f"{path}/mine.pt")', 'dict(files.torch(f"{path}/mine.pt"))',
-        r"mine.pt of one number: TypeError: .*\n  check what is read",
+        r"mine.pt of one number: TypeError: .*\n  check the content",
     ),
     "code that is run": (
         'files.torch(f"{path}/mine.pt")',
         'careless(files.path(f"{path}/mine.pt"))',
-        r"mine.pt with code in it: the code was run\n  read with `files.torch`",
+        r"mine.pt with code in it: code was executed\n  read with `files.torch`",
     ),
 }  # fmt: skip
 
@@ -106,12 +106,12 @@ def test_what_is_wrong_is_said(plugin, sample, name):
 
 
 def test_a_format_of_somebody_else(plugin, tmp_path):
-    """An SAE that two formats recognise is nobody's."""
+    """An SAE that two formats recognize is nobody's."""
     place = tmp_path / "sample" / "here"
     place.mkdir(parents=True)
     torch.save({"W": torch.arange(120.0).reshape(20, 6) / 60 - 1}, place / "mine.pt")
     (place / "cfg.json").write_text(json.dumps({}))
     (place / "sae_weights.safetensors").write_bytes(b"")
     plugin("release", GOOD)
-    with pytest.raises(Nonconformance, match=r"here is recognised by release\.saelens"):
+    with pytest.raises(Nonconformance, match=r"here is also recognized by release\.saelens"):
         check_release("mine", sample=tmp_path / "sample")

@@ -1,4 +1,4 @@
-"""Activations that `saecore cache` has written, in a directory or a repository of the hub."""
+"""Activations written by `saecore cache`, in a directory or a hub repository."""
 
 from __future__ import annotations
 
@@ -7,46 +7,44 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 
 if TYPE_CHECKING:
-    from saecore.cache.reading import ActivationCache
+    from saecore.activations.cache.reader import ActivationCache
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class CachedConfig:
-    """Where the cache is. With [model] the SAE is evaluated in the model that made it."""
+    """Where the cache is. With [model], the SAE is evaluated in the model that made the cache."""
 
     path: str | None = None
     """Directory of the cache."""
     repo: str | None = None
-    """Hub repository of the cache, in place of `path`; shards are fetched as they are read."""
+    """Hub repository of the cache, instead of `path`; shards are fetched as they are read."""
     revision: str | None = None
     """Branch, tag or commit of the repository."""
     hook: str | None = None
-    """The hook to train on, where the cache has several and there is no [model]."""
+    """The hook to train on, if the cache has several and there is no [model]."""
     passes: int = attrs.field(default=1, validator=at_least(1))
-    """How often the rows may be read, shards in another order each time."""
+    """How often the rows may be read, with the shards shuffled each time."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Report a missing or doubled place."""
+        """Report a missing or doubled location."""
         if (self.path is None) == (self.repo is None):
             yield "path", "expected exactly one of path and repo"
         if self.revision is not None and self.repo is None:
-            yield "revision", "means something for repo only; remove the key"
+            yield "revision", "applies to repo only; remove the key"
 
 
 def build(config: CachedConfig, seed: int) -> ActivationCache:
     """Open the cache.
 
     Raises:
-        DataError: there is none, or it is not whole.
+        DataError: there is no cache, or a shard is missing.
     """
-    from saecore.cache.reading import ActivationCache
-    from saecore.releases.hub import Hub
-    from saecore.releases.repository import Directory
+    from saecore.activations.cache.reader import ActivationCache
+    from saecore.storage.hub import Hub
+    from saecore.storage.repository import Directory
 
     files = Hub(config.repo, config.revision) if config.repo else Directory(str(config.path))
     return ActivationCache(files, config.passes, seed)
@@ -54,12 +52,11 @@ def build(config: CachedConfig, seed: int) -> ActivationCache:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the dataset."""
     yield Component(
         kind="dataset",
         name="cached",
         config=CachedConfig,
         build=build,
         summary="activations written by `saecore cache`; trains without running the model",
-        gives=frozenset({"activations", "recorded"}),
+        provides=frozenset({"activations", "recorded"}),
     )

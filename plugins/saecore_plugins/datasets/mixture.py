@@ -1,4 +1,4 @@
-"""Several datasets as one, interleaved by weight."""
+"""Several datasets interleaved by weight."""
 
 from __future__ import annotations
 
@@ -10,70 +10,71 @@ from typing import Any
 
 import attrs
 
-from saecore.components import Choice, Component, inline
-from saecore.config.validators import above
-from saecore.data.documents import Document, Documents, DocumentStream, identity
+from saecore.activations.documents import identity
+from saecore.core.dataset import Document, Documents, DocumentStream
 from saecore.errors import DataError
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Choice, Component, above, hookimpl, inline
 
 
 @attrs.frozen
 class SourceConfig:
     """One of the datasets."""
 
-    plugin: Choice = inline("dataset")
+    loader: Choice = inline("dataset")
     """The dataset component; its own keys stand in the same table."""
     weight: float = attrs.field(default=1.0, validator=above(0))
-    """Share of the documents that come from it, relative to the other weights."""
+    """Its share of the documents, relative to the other weights."""
 
 
 @attrs.frozen
 class MixtureConfig:
-    """Which datasets; the mixture ends where the first of them does."""
+    """Which datasets; the mixture ends where the first of them ends."""
 
     source: tuple[SourceConfig, ...]
     """The datasets, each a table [[dataset.source]] with a weight beside the dataset's own keys."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Report a mixture of nothing."""
+        """Report a mixture without datasets."""
         if not self.source:
             yield "source", "expected at least one table [[dataset.source]], got none"
 
 
 def turns(weights: Sequence[float]) -> Iterator[int]:
-    """The source of every document: the one whose next document lies lowest in (n + 1) / weight.
+    """The source of each document in turn: the one with the lowest (documents so far + 1) / weight.
 
-    Of any first n documents each source has given n · weight / sum within a few documents; ties
-    go to the source that stands first. Nothing is random, so any part can be counted again.
+    Of the first n documents, each source has given n · weight / sum, within a few documents; ties
+    go to the first source. Nothing is random, so any part of the order can be recomputed.
     """
-    given = [0] * len(weights)
+    counts = [0] * len(weights)
     while True:
-        turn = min(range(len(weights)), key=lambda i: ((given[i] + 1) / weights[i], i))
-        given[turn] += 1
+        turn = min(range(len(weights)), key=lambda i: ((counts[i] + 1) / weights[i], i))
+        counts[turn] += 1
         yield turn
 
 
 class Mixture:
-    """What a mixture of countable datasets and of streams have in common.
+    """Base of mixtures of countable datasets and of streams.
 
     Args:
         sources: the datasets.
-        weights: one for each.
+        weights: their weights.
     """
 
     def __init__(self, sources: Sequence[Documents | DocumentStream], weights: list[float]) -> None:
         self.sources, self.weights = sources, weights
-        parts = [(one.fingerprint, weight) for one, weight in zip(sources, weights, strict=True)]
+        parts = [
+            (source.fingerprint, weight) for source, weight in zip(sources, weights, strict=True)
+        ]
         self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        self.identity = {"sources": [identity(one) for one in sources], "weights": weights}
+        self.identity = {"sources": [identity(source) for source in sources], "weights": weights}
 
     def documents(self, number: int) -> Iterator[Document]:
-        """All documents from this number on, until a source has no document for its turn."""
+        """All documents from this number on, until a source runs out at its turn."""
         begins = [0] * len(self.sources)
         order = turns(self.weights)
         for turn in islice(order, number):
             begins[turn] += 1
-        readers = [_reader(one, at) for one, at in zip(self.sources, begins, strict=True)]
+        readers = [_reader(source, at) for source, at in zip(self.sources, begins, strict=True)]
         for turn in order:
             document = next(readers[turn], None)
             if document is None:
@@ -82,7 +83,7 @@ class Mixture:
 
 
 class MixedStream(Mixture):
-    """A mixture with a stream in it."""
+    """A mixture that contains a stream."""
 
     def read_from(self, number: int) -> Iterator[Document]:
         """All documents from this number on; see `DocumentStream.read_from`."""
@@ -93,7 +94,7 @@ class MixedDocuments(Mixture):
     """A mixture that can be counted."""
 
     def __len__(self) -> int:
-        left = [len(one) for one in self.sources]  # type: ignore[arg-type]
+        left = [len(source) for source in self.sources]  # type: ignore[arg-type]
         for number, turn in enumerate(turns(self.weights)):
             if not left[turn]:
                 return number
@@ -111,31 +112,30 @@ def _reader(source: Documents | DocumentStream, number: int) -> Iterator[Documen
 
 
 def build(config: MixtureConfig, tokenizer: Any) -> MixedDocuments | MixedStream:
-    """Build the datasets and mix them; a stream among them makes the whole a stream.
+    """Build the datasets and mix them; the mixture is a stream if any of them is.
 
     Raises:
-        DataError: one of them cannot be built, or is no dataset of text.
+        DataError: one of them cannot be built, or is not a dataset of text.
     """
     sources = []
-    for i, one in enumerate(config.source):
-        source = one.plugin.build(tokenizer)
+    for index, table in enumerate(config.source):
+        source = table.loader.build(tokenizer)
         if not hasattr(source, "fingerprint") or not (
             isinstance(source, DocumentStream) or hasattr(source, "__len__")
         ):
             raise DataError(
-                f"dataset.source[{i}].type: {one.plugin.name} gives no documents; a mixture takes "
-                "datasets of text"
+                f"dataset.source[{index}].type: {table.loader.name} gives no documents; expected "
+                "a dataset of text"
             )
         sources.append(source)
-    streamed = any(isinstance(one, DocumentStream) for one in sources)
+    streamed = any(isinstance(source, DocumentStream) for source in sources)
     return (MixedStream if streamed else MixedDocuments)(
-        sources, [one.weight for one in config.source]
+        sources, [table.weight for table in config.source]
     )
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the dataset."""
     yield Component(
         kind="dataset",
         name="mixture",

@@ -1,4 +1,4 @@
-"""The running interpreter's standard library as text: a corpus that is everywhere."""
+"""The running interpreter's standard library as text: a corpus available everywhere."""
 
 from __future__ import annotations
 
@@ -7,23 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
-
-from saecore.components import Component
 from saecore.errors import DataError
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, NoSettings, hookimpl
 from saecore_plugins.datasets.text_files import Files
 
 SKIPPED = {"site-packages", "test", "tests", "idle_test", "lib2to3"}
 """Directories left out, as in the training of the embedded model (see its card)."""
 
 
-@attrs.frozen
-class PythonCorpusConfig:
-    """The corpus has no settings."""
-
-
-def build(config: PythonCorpusConfig, tokenizer: Any) -> Files:
+def build(config: NoSettings, tokenizer: Any) -> Files:
     """Collect the standard library's source files.
 
     Raises:
@@ -45,11 +37,9 @@ def build(config: PythonCorpusConfig, tokenizer: Any) -> Files:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the dataset."""
     yield Component(
         kind="dataset",
         name="python_corpus",
-        config=PythonCorpusConfig,
         build=build,
         summary="the Python standard library's source; needs no download",
     )

@@ -1,4 +1,4 @@
-"""Text files on disk, one document a file."""
+"""Text files on disk, one document per file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 
 import attrs
 
-from saecore.components import Component
-from saecore.data.documents import Document
+from saecore.core.dataset import Document
 from saecore.errors import DataError
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, hookimpl
 
 
 @attrs.frozen
@@ -21,11 +20,11 @@ class TextFilesConfig:
     """Which files."""
 
     paths: tuple[str, ...]
-    """Files, directories (every file below them) or patterns such as "books/**/*.txt"."""
+    """Files, directories (with all files below them) or patterns such as "books/**/*.txt"."""
 
 
 class Files:
-    """Documents from files; names are relative to what all of them have in common.
+    """Documents from files; names are relative to their common directory.
 
     Args:
         files: the files, by name.
@@ -60,35 +59,34 @@ def build(config: TextFilesConfig, tokenizer: Any) -> Files:
     Raises:
         DataError: a path or pattern matches no file.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for text in config.paths:
         path = Path(text).expanduser()
-        inside = (
+        candidates = (
             path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
         )
-        files = [one for one in inside if one.is_file()]
+        files = [file for file in candidates if file.is_file()]
         if not files:
             raise DataError(
                 f"dataset.paths: {text}: no such file; expected a file, a directory with files "
                 'or a pattern such as "books/**/*.txt"'
             )
-        found += files
-    if not found:
+        paths += files
+    if not paths:
         raise DataError("dataset.paths: expected at least one file, directory or pattern, got []")
-    absolute = sorted({one.resolve() for one in found})
+    absolute = sorted({path.resolve() for path in paths})
     common = absolute[0].parent
-    while not all(one.is_relative_to(common) for one in absolute):
+    while not all(path.is_relative_to(common) for path in absolute):
         common = common.parent
-    return Files({one.relative_to(common).as_posix(): one for one in absolute})
+    return Files({path.relative_to(common).as_posix(): path for path in absolute})
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the dataset."""
     yield Component(
         kind="dataset",
         name="text_files",
         config=TextFilesConfig,
         build=build,
-        summary="text files on disk, one document a file",
+        summary="text files on disk, one document per file",
     )

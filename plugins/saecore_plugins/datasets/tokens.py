@@ -1,4 +1,4 @@
-"""Contexts of tokens that `saecore tokenize` has written, in a directory or on the hub."""
+"""Contexts of tokens written by `saecore tokenize`, in a directory or a hub repository."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from saecore.components import Component
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, hookimpl
 
 if TYPE_CHECKING:
-    from saecore.cache.tokens import TokenStore
+    from saecore.activations.cache.tokens import TokenStore
 
 
 @attrs.frozen
@@ -21,27 +20,27 @@ class TokensConfig:
     path: str | None = None
     """Directory of the tokens."""
     repo: str | None = None
-    """Hub repository of the tokens, in place of `path`; shards are fetched as they are read."""
+    """Hub repository of the tokens, instead of `path`; shards are fetched as they are read."""
     revision: str | None = None
     """Branch, tag or commit of the repository."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Report a missing or doubled place."""
+        """Report a missing or doubled location."""
         if (self.path is None) == (self.repo is None):
             yield "path", "expected exactly one of path and repo"
         if self.revision is not None and self.repo is None:
-            yield "revision", "means something for repo only; remove the key"
+            yield "revision", "applies to repo only; remove the key"
 
 
 def build(config: TokensConfig, tokenizer: Any) -> TokenStore:
     """Open the tokens.
 
     Raises:
-        DataError: there are none, or they are not whole.
+        DataError: there are no tokens, or a shard is missing.
     """
-    from saecore.cache.tokens import TokenStore
-    from saecore.releases.hub import Hub
-    from saecore.releases.repository import Directory
+    from saecore.activations.cache.tokens import TokenStore
+    from saecore.storage.hub import Hub
+    from saecore.storage.repository import Directory
 
     files = Hub(config.repo, config.revision) if config.repo else Directory(str(config.path))
     return TokenStore(files)
@@ -49,7 +48,6 @@ def build(config: TokensConfig, tokenizer: Any) -> TokenStore:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the dataset."""
     yield Component(
         kind="dataset",
         name="tokens",

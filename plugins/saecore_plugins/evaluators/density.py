@@ -1,4 +1,4 @@
-"""How often latents fire: dead ones, dense ones, and the histogram between."""
+"""Firing density of latents: dead latents, dense latents and a histogram."""
 
 from __future__ import annotations
 
@@ -7,54 +7,54 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from saecore.evaluation import Evaluator, Origin
-    from saecore.figures import Figures
-    from saecore.sae import SAE
+    from saecore.core.evaluator import Evaluator, Metrics
+    from saecore.core.sae import SAE
+    from saecore.evaluation.batches import HeldOut
 
 LOWEST = -8
-"""log10 of the density at which the histogram begins."""
+"""log10 of the lowest density in the histogram."""
 
 
 @attrs.frozen
 class DensityConfig:
-    """Settings of the measurement."""
+    """Settings of the evaluator."""
 
     batch_size: int = attrs.field(default=16, validator=at_least(1))
-    """Contexts per forward."""
+    """Contexts per forward pass."""
     bins_per_decade: int = attrs.field(default=4, validator=at_least(1))
     """Bins of the histogram for each factor of ten in density."""
 
 
 def build(config: DensityConfig) -> Evaluator:
-    """Make the evaluator."""
-    return lambda sae, origin, held_out: measure(sae, origin, held_out, config)
+    """Build the evaluator."""
+    return lambda sae, held_out: measure(sae, held_out, config)
 
 
-def measure(sae: SAE, origin: Origin, held_out: Tensor | int, config: DensityConfig) -> Figures:
-    """Shares of dead and dense latents, and the histogram of log10 density.
+def measure(sae: SAE, held_out: HeldOut, config: DensityConfig) -> Metrics:
+    """Shares of dead and dense latents, and a histogram of log10 density.
 
-    With p_i the share of tokens on which latent i fires: frac_alive: p_i > 0; freq_over_1_percent
-    and freq_over_10_percent: p_i above that; normalized_freq_over_*: Σ p_i of those / Σ p_i, the
-    share of all firing that is theirs (names and definitions of SAEBench's core evaluation);
-    mean_log10_density: of those alive. density_histogram: numbers of latents by log10 p_i, in
-    bins from 1e-8 to 1, labelled by their lower edges; the first bin, "dead", has those that never
-    fire. Memory is one count per latent.
+    With p_i the share of tokens on which latent i fires:
+
+    - frac_alive: share of latents with p_i > 0;
+    - freq_over_1_percent, freq_over_10_percent: share of latents with p_i above 1 % or 10 %;
+    - normalized_freq_over_*: Σ p_i of those latents / Σ p_i of all (all of these as in SAEBench's
+      core evaluation);
+    - mean_log10_density: mean of log10 p_i over latents that fire;
+    - density_histogram: number of latents by log10 p_i, in bins from 1e-8 to 1, labeled by their
+      lower edges. The first bin, "dead", holds latents that never fire.
+
+    Memory: one counter per latent.
     """
     import torch
 
-    from saecore.evaluation import held_out_parts
-    from saecore.figures import Figure, Vector
+    from saecore.core.evaluator import LatentMetric, Metric
 
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=sae.W_dec.device)
     count = 0
-    for part in held_out_parts(sae, origin, held_out, config.batch_size):
+    for part in held_out.parts(sae, config.batch_size):
         codes = part.codes(sae)
         fired += codes.firing_counts()
         count += codes.n_rows
@@ -71,24 +71,28 @@ def measure(sae: SAE, origin: Origin, held_out: Tensor | int, config: DensityCon
     if len(alive):
         values["mean_log10_density"] = alive.mean()
     bins = -LOWEST * config.bins_per_decade
-    place = ((alive - LOWEST) * config.bins_per_decade).floor().clamp(0, bins - 1).long()
+    bin_index = ((alive - LOWEST) * config.bins_per_decade).floor().clamp(0, bins - 1).long()
     dead = fired.new_tensor([len(fired) - len(alive)])
-    histogram = torch.cat([dead, torch.bincount(place, minlength=bins)])
+    histogram = torch.cat([dead, torch.bincount(bin_index, minlength=bins)])
     edges = tuple(f"{LOWEST + i / config.bins_per_decade:g}" for i in range(bins))
     return {
-        **{name: Figure(float(one), count, "misc_metrics") for name, one in values.items()},
-        "density_histogram": Vector(histogram, count, "histogram", ("dead", *edges)),
+        **{
+            name: Metric(float(value), count, group="misc_metrics")
+            for name, value in values.items()
+        },
+        "density_histogram": LatentMetric(
+            histogram, count, group="histogram", labels=("dead", *edges)
+        ),
     }
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the evaluator."""
     yield Component(
         kind="evaluator",
         name="density",
         config=DensityConfig,
         build=build,
-        summary="dead and dense latents, and the histogram of how often latents fire",
-        needs="activations",
+        summary="dead and dense latents, and a histogram of firing density",
+        requires="activations",
     )

@@ -1,4 +1,4 @@
-"""Geometry of encoder and decoder; needs the weights alone."""
+"""Geometry of encoder and decoder rows; needs only the weights."""
 
 from __future__ import annotations
 
@@ -7,74 +7,72 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import between
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, between, hookimpl
 
 if TYPE_CHECKING:
-    from saecore.evaluation import Evaluator
-    from saecore.figures import Figures
-    from saecore.sae import SAE
+    from saecore.core.evaluator import Evaluator, Metrics
+    from saecore.core.sae import SAE
 
 
 @attrs.frozen
 class GeometryConfig:
-    """Settings of the measurement."""
+    """Settings of the evaluator."""
 
     duplicate: float = attrs.field(default=0.9, validator=between(0, 1))
-    """Cosine of two decoder rows from which they count as one direction."""
+    """Cosine above which two decoder rows count as duplicates."""
 
 
 def build(config: GeometryConfig) -> Evaluator:
-    """Make the evaluator."""
-    return lambda sae, origin, held_out: measure(sae, config.duplicate)
+    """Build the evaluator."""
+    return lambda sae, held_out: measure(sae, config.duplicate)
 
 
-def measure(sae: SAE, duplicate: float) -> Figures:
-    """Norms of the rows, their cosines with each other and between encoder and decoder.
+def measure(sae: SAE, duplicate: float) -> Metrics:
+    """Norms of rows, cosines among rows, and cosines between encoder and decoder.
 
-    max_decoder_cosine_sim and max_encoder_cosine_sim `[d_sae]`: the largest cosine with any other
-    latent's row, averaged in average_max_decoder_cosine_sim and average_max_encoder_cosine_sim
-    (SAEBench's core evaluation); duplicate_fraction: latents whose nearest decoder row is closer
-    than `duplicate`; encoder_decoder_cosine: mean cosine of each latent's two directions, left out
-    where encoder and decoder are at different hooks; decoder_norm and encoder_norm: means, with
-    the spread (standard deviation) of the former. Time is quadratic in d_sae, memory is not.
+    - max_decoder_cosine_sim, max_encoder_cosine_sim `[d_sae]`: the highest cosine with any other
+      latent's row; average_max_* are their means (SAEBench's core evaluation);
+    - duplicate_fraction: share of latents whose nearest decoder row has a cosine over `duplicate`;
+    - encoder_decoder_cosine: mean cosine of each latent's encoder and decoder row, left out if
+      encoder and decoder are at different hooks;
+    - decoder_norm, encoder_norm: means; decoder_norm_std: standard deviation.
+
+    Time is quadratic in d_sae, memory is linear.
     """
     import torch
 
-    from saecore.directions import nearest
-    from saecore.figures import Figure, Vector
+    from saecore.core.evaluator import LatentMetric, Metric
+    from saecore.evaluation.geometry import max_cosines
 
     encoder, decoder = sae.W_enc.detach().t().float(), sae.W_dec.detach().float()
-    close = nearest(decoder)[0]
+    nearest = max_cosines(decoder)
     values: dict[str, Any] = {
-        "average_max_decoder_cosine_sim": close.mean(),
-        "duplicate_fraction": (close > duplicate).double().mean(),
+        "average_max_decoder_cosine_sim": nearest.mean(),
+        "duplicate_fraction": (nearest > duplicate).double().mean(),
         "decoder_norm": decoder.norm(dim=1).mean(),
         "decoder_norm_std": decoder.norm(dim=1).std(correction=0),
     }
-    vectors = {"max_decoder_cosine_sim": close}
+    vectors = {"max_decoder_cosine_sim": nearest}
     if len(encoder) == sae.cfg.d_sae:
-        vectors["max_encoder_cosine_sim"] = nearest(encoder)[0]
+        vectors["max_encoder_cosine_sim"] = max_cosines(encoder)
         values["average_max_encoder_cosine_sim"] = vectors["max_encoder_cosine_sim"].mean()
         values["encoder_norm"] = encoder.norm(dim=1).mean()
     if encoder.shape == decoder.shape and not sae.separate_target:
         cosine = torch.nn.functional.cosine_similarity(encoder, decoder, dim=1)
         values["encoder_decoder_cosine"] = cosine.mean()
     return {
-        **{name: Figure(float(one), 0, "misc_metrics") for name, one in values.items()},
-        **{name: Vector(one, 0) for name, one in vectors.items()},
+        **{name: Metric(float(value), 0, group="misc_metrics") for name, value in values.items()},
+        **{name: LatentMetric(vector, 0) for name, vector in vectors.items()},
     }
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the evaluator."""
     yield Component(
         kind="evaluator",
         name="geometry",
         config=GeometryConfig,
         build=build,
         summary="norms, nearest decoder and encoder rows, encoder-decoder cosine",
-        needs="weights",
+        requires="weights",
     )

@@ -1,4 +1,4 @@
-"""How well the latents of an SAE are the true features of a synthetic dataset."""
+"""Agreement of latents with the true features of a synthetic dataset."""
 
 from __future__ import annotations
 
@@ -7,46 +7,48 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 
 if TYPE_CHECKING:
-    from saecore.data.source import TrueFeatures
-    from saecore.evaluation import Evaluator, Figure
-    from saecore.sae import SAE
+    from saecore.core.evaluator import Evaluator, Metric
+    from saecore.core.sae import SAE
+    from saecore.evaluation.batches import HeldOut
 
 
 @attrs.frozen
 class GroundTruthConfig:
-    """Settings of the measurement."""
+    """Settings of the evaluator."""
 
     batch_size: int = attrs.field(default=4096, validator=at_least(1))
-    """Rows at a time."""
+    """Rows per batch."""
 
 
 def build(config: GroundTruthConfig) -> Evaluator:
-    """Make the evaluator."""
-    return lambda sae, origin, rows: measure(sae, origin, rows, config.batch_size)
+    """Build the evaluator."""
+    return lambda sae, held_out: measure(sae, held_out, config.batch_size)
 
 
-def measure(sae: SAE, origin: TrueFeatures, rows: int, batch_size: int) -> dict[str, Figure]:
+def measure(sae: SAE, held_out: HeldOut, batch_size: int) -> dict[str, Metric]:
     """Compare latents with the true features, and reconstructions with the activations.
 
-    Latents are matched one to one with true directions (`saecore.metrics.match`).
-    mcc: mean |cos| of the pairs; precision, recall, f1: of "the latent fires" as a prediction of
-    "its feature is active", for each pair, averaged over pairs (0 where a pair never fires);
-    uniqueness: different features that are some latent's nearest, per latent; shrinkage: mean
-    ‖x̂‖ / ‖x‖ over rows that are not zero; true_l0 and l0: active features and latents per row;
-    dead_latents: latents that never fire; explained_variance: 1 − E‖x−x̂‖² / (E‖x‖² − ‖E x‖²).
+    Latents are matched one to one with true directions (`saecore.evaluation.geometry.match`).
+
+    - mcc: mean |cos| of the pairs;
+    - precision, recall, f1: of "the latent fires" as a prediction of "its feature is active",
+      averaged over pairs (0 for a pair that never fires);
+    - uniqueness: number of distinct features that are the nearest of some latent, per latent;
+    - shrinkage: mean ‖x̂‖ / ‖x‖ over nonzero rows;
+    - true_l0, l0: active features and latents per row; dead_latents: latents that never fire;
+    - explained_variance: 1 − E‖x−x̂‖² / (E‖x‖² − ‖E x‖²).
     """
     import torch
 
-    from saecore.evaluation import Figure
-    from saecore.metrics import Moments, absolute_cosines, match
+    from saecore.core.evaluator import Metric
+    from saecore.evaluation.geometry import absolute_cosines, match
+    from saecore.training.metrics import Moments
 
-    device = sae.W_dec.device
-    directions = origin.directions.to(device)
+    stream, rows, device = held_out.truth, held_out.rows, sae.W_dec.device
+    directions = stream.directions.to(device)
     pairs, cosines = match(directions, sae.W_dec)
     feature, latent = pairs.to(device).unbind(1)
     moments = Moments(sae.cfg.d_out, device)
@@ -54,9 +56,9 @@ def measure(sae: SAE, origin: TrueFeatures, rows: int, batch_size: int) -> dict[
     active = torch.zeros(len(directions), dtype=torch.int64, device=device)
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=device)
     ratios = not_zero = 0.0
-    origin.seek(0)
+    stream.seek(0)
     for start in range(0, rows, batch_size):
-        features = origin.next_features(min(batch_size, rows - start)).to(device)
+        features = stream.next_features(min(batch_size, rows - start)).to(device)
         x = features @ directions  # [N, d_in]
         codes = sae.encode_sparse(x)
         x_hat = sae.decode(codes).float()
@@ -85,17 +87,16 @@ def measure(sae: SAE, origin: TrueFeatures, rows: int, batch_size: int) -> dict[
         "dead_latents": (fired == 0).sum(),
         "explained_variance": moments.read(),
     }
-    return {name: Figure(float(value), rows) for name, value in figures.items()}
+    return {name: Metric(float(value), rows) for name, value in figures.items()}
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the evaluator."""
     yield Component(
         kind="evaluator",
         name="ground_truth",
         config=GroundTruthConfig,
         build=build,
         summary="MCC, F1 and more against the true features of a synthetic dataset",
-        needs="truth",
+        requires="truth",
     )

@@ -1,4 +1,4 @@
-"""What the language model loses when the SAE's reconstruction takes the activation's place."""
+"""Loss of the language model when reconstructions replace the activations."""
 
 from __future__ import annotations
 
@@ -7,78 +7,75 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saecore.backend import ModelBackend
-    from saecore.evaluation import Evaluator, Figure
-    from saecore.plan import Sizes
-    from saecore.sae import SAE
+    from saecore.core.evaluator import Evaluator, Metric
+    from saecore.core.run_sizes import RunSizes
+    from saecore.core.sae import SAE
+    from saecore.evaluation.batches import HeldOut
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class LossRecoveredConfig:
-    """Settings of the measurement."""
+    """Settings of the evaluator."""
 
     batch_size: int = attrs.field(default=8, validator=at_least(1))
-    """Contexts per forward; three sets of logits are held at once."""
+    """Contexts per forward pass; three sets of logits are held at once."""
     kl: bool = True
-    """Give the KL divergences and their score."""
+    """Report the KL divergences and their score."""
     ce: bool = True
-    """Give the cross-entropies and their score."""
+    """Report the cross-entropies and their score."""
     intervals: bool = True
-    """Give 95 % confidence intervals, by a jackknife over contexts."""
+    """Report 95 % confidence intervals from a jackknife over contexts."""
 
-    def extra_memory(self, sizes: Sizes) -> int:
-        """Two sets of logits, and three more while their divergence is computed."""
+    def extra_memory(self, sizes: RunSizes) -> int:
+        """Bytes of two sets of logits, and of three more while their divergence is computed."""
         return 5 * 4 * self.batch_size * sizes.context_size * sizes.vocab_size
 
 
 def build(config: LossRecoveredConfig) -> Evaluator:
-    """Make the evaluator."""
-    return lambda sae, backend, tokens: measure(sae, backend, tokens, config)
+    """Build the evaluator."""
+    return lambda sae, held_out: measure(sae, held_out, config)
 
 
-def measure(
-    sae: SAE, backend: ModelBackend, tokens: Tensor, config: LossRecoveredConfig
-) -> dict[str, Figure]:
-    """Cross-entropy and KL divergence (nats per token) with the SAE and with zeros in its place.
+def measure(sae: SAE, held_out: HeldOut, config: LossRecoveredConfig) -> dict[str, Metric]:
+    """Cross-entropy and KL divergence (nats per token) with reconstructions, and with zeros.
 
     ce_loss_score = (CE_ablated − CE_sae) / (CE_ablated − CE) and kl_div_score = (KL_ablated −
-    KL_sae) / KL_ablated: 1 is perfect, 0 no better than zeros. KL is from the model's own
-    distribution to the other. Definitions as in SAELens' evals.
+    KL_sae) / KL_ablated: 1 is perfect, 0 is no better than zeros. KL is KL(P‖Q) with
+    P the original model's distribution and Q the changed model's. Definitions as in SAELens' evals.
     """
     import torch
 
-    from saecore.evaluation import Figure, Reading, batches
-    from saecore.intervals import Jackknife
+    from saecore.core.evaluator import Metric
+    from saecore.evaluation.batches import HookReader
+    from saecore.evaluation.intervals import Jackknife
 
-    reading = Reading.of(sae, backend)
+    backend = held_out.model
+    reader = HookReader.of(sae, backend)
     sums = torch.zeros(5, dtype=torch.float64)
     groups = Jackknife(7, sums.device)
     predictions = positions = 0
-    for part in batches(tokens, config.batch_size):
-        used = reading.used(part)
-
-        changes = (reading.replacements(sae, backend, part, used), reading.ablations(used))
+    for part in held_out.contexts.split(config.batch_size):
+        used = reader.used(part)
+        changes = (reader.replacements(sae, backend, part, used), reader.ablations(used))
         clean = backend.run_with(part, {}).float().log_softmax(-1)  # [B, T, vocab]
         targets = part[:, 1:, None].to(clean.device)
         each = torch.zeros(len(part), 7, dtype=torch.float64)  # by context
         each[:, 5:] = torch.tensor([part.shape[1] - 1, part.shape[1]])
 
-        def entropy(logits: Tensor, targets: Tensor = targets) -> tuple[Tensor, Tensor]:
-            chosen = logits[:, :-1].gather(-1, targets).double()
-            return chosen.sum().cpu(), chosen.sum((1, 2)).cpu()
+        def log_likelihood(logits: Tensor, targets: Tensor = targets) -> tuple[Tensor, Tensor]:
+            log_p = logits[:, :-1].gather(-1, targets).double()
+            return log_p.sum().cpu(), log_p.sum((1, 2)).cpu()
 
-        total, each[:, 0] = entropy(clean)
+        total, each[:, 0] = log_likelihood(clean)
         sums[0] -= total
         for i, change in enumerate(changes):
             other = backend.run_with(part, change).float().log_softmax(-1)
-            total, each[:, 1 + i] = entropy(other)
+            total, each[:, 1 + i] = log_likelihood(other)
             sums[1 + i] -= total
             if config.kl:
                 divergence = torch.nn.functional.kl_div(
@@ -92,20 +89,20 @@ def measure(
         positions += part.numel()
     if not predictions:
         return {}
-    values = figures_of(torch.cat([sums, sums.new_tensor([predictions, positions])]))
-    intervals = groups.intervals(figures_of) if config.intervals else {}
-    found = {}
+    values = metrics_of_sums(torch.cat([sums, sums.new_tensor([predictions, positions])]))
+    intervals = groups.intervals(metrics_of_sums) if config.intervals else {}
+    metrics = {}
     for name, value in values.items():
-        ce = name.startswith("ce_")
-        if config.ce if ce else config.kl:
-            group = "model_performance_preservation" if ce else "model_behavior_preservation"
-            count = predictions if ce else positions
-            found[name] = Figure(value, count, group, intervals.get(name))
-    return found
+        is_ce = name.startswith("ce_")
+        if config.ce if is_ce else config.kl:
+            group = "model_performance_preservation" if is_ce else "model_behavior_preservation"
+            count = predictions if is_ce else positions
+            metrics[name] = Metric(value, count, group=group, interval=intervals.get(name))
+    return metrics
 
 
-def figures_of(totals: Tensor) -> dict[str, float]:
-    """Figures of the sums CE, CE with the SAE, CE ablated, KL of both, predictions, tokens."""
+def metrics_of_sums(totals: Tensor) -> dict[str, float]:
+    """Metrics from sums `[7]`: CE, CE with SAE, CE ablated, KL of both, predictions, tokens."""
     ce, ce_sae, ce_ablated = (totals[:3] / totals[5]).tolist()
     kl_sae, kl_ablated = (totals[3:5] / totals[6]).tolist()
     return {
@@ -121,11 +118,10 @@ def figures_of(totals: Tensor) -> dict[str, float]:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the evaluator."""
     yield Component(
         kind="evaluator",
         name="loss_recovered",
         config=LossRecoveredConfig,
         build=build,
-        summary="cross-entropy and KL with the SAE in the model, and their scores",
+        summary="cross-entropy and KL divergence with the SAE in the model, and their scores",
     )

@@ -1,4 +1,4 @@
-"""Meta-structure: an SAE on the decoder rows of the SAE."""
+"""Meta-SAE: train a smaller SAE on the decoder rows, and see how well it explains them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import above, at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, above, at_least, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saecore.evaluation import Evaluator
-    from saecore.figures import Figures
-    from saecore.sae import SAE
-    from saecore.step import Batch
+    from saecore.core.evaluator import Evaluator, Metrics, NotApplicable
+    from saecore.core.sae import SAE
+    from saecore.core.step import Batch
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class MetaConfig:
-    """The SAE that is trained on decoder rows."""
+    """The meta-SAE and its training."""
 
     ratio: float = attrs.field(default=0.25, validator=above(0))
-    """Its latents, as a share of the SAE's."""
+    """Number of meta-latents, as a share of the SAE's latents."""
     k: int = attrs.field(default=4, validator=at_least(1))
-    """Its active latents per decoder row, on average."""
+    """Mean number of active meta-latents per decoder row."""
     steps: int = attrs.field(default=1000, validator=at_least(1))
     """Training steps."""
     batch_size: int = attrs.field(default=1024, validator=at_least(1))
@@ -35,33 +32,33 @@ class MetaConfig:
     lr: float = attrs.field(default=1e-3, validator=above(0))
     """Learning rate of Adam."""
     seed: int = attrs.field(default=0, validator=at_least(0))
-    """Seed of its weights and of the order of the rows."""
+    """Seed of the initial weights and of the order of the rows."""
 
 
 def build(config: MetaConfig) -> Evaluator:
-    """Make the evaluator."""
-    return lambda sae, origin, held_out: measure(sae, config)
+    """Build the evaluator."""
+    return lambda sae, held_out: measure(sae, config)
 
 
-def measure(sae: SAE, config: MetaConfig) -> Figures:
-    """How much of the decoder rows a smaller BatchTopK SAE, trained on them, explains.
+def measure(sae: SAE, config: MetaConfig) -> Metrics | NotApplicable:
+    """Train a smaller BatchTopK SAE on the decoder rows, scaled to norm 1, and measure it.
 
-    Rows are scaled to norm 1. meta_explained_variance: 1 − E‖x−x̂‖² / E‖x − E x‖² over all rows;
-    the higher, the more latents are made of common parts (Leask et al. 2025, "Sparse autoencoders
-    do not find canonical units"; SAEBench's meta_structure). meta_l0: active meta-latents per row;
-    meta_dead_fraction: meta-latents that no row activates. The same seed gives the same figures.
+    meta_explained_variance: 1 − E‖x−x̂‖² / E‖x − E x‖² over all rows. The higher it is, the more
+    latents share common parts (Leask et al. 2025, "Sparse autoencoders do not find canonical
+    units"; SAEBench's meta_structure). meta_l0: active meta-latents per row; meta_dead_fraction:
+    share of meta-latents that no row activates. Metrics depend on the seed alone.
     """
     import torch
 
-    from saecore.directions import unit
-    from saecore.figures import Figure, NotApplicable
-    from saecore.metrics import Moments
+    from saecore.core.evaluator import Metric, NotApplicable
+    from saecore.evaluation.geometry import unit_rows
     from saecore.randomness import generator
+    from saecore.training.metrics import Moments
 
-    rows = unit(sae.W_dec)
+    rows = unit_rows(sae.W_dec)
     width = round(config.ratio * len(rows))
     if width < config.k:
-        raise NotApplicable(
+        return NotApplicable(
             f"{len(rows)} latents x ratio {config.ratio} = {width} meta-latents, fewer than "
             f"k = {config.k}"
         )
@@ -79,33 +76,34 @@ def measure(sae: SAE, config: MetaConfig) -> Figures:
         "meta_l0": fired.sum() / len(rows),
         "meta_dead_fraction": (fired == 0).double().mean(),
     }
-    return {name: Figure(float(one), 0, "meta_structure") for name, one in values.items()}
+    return {name: Metric(float(value), 0, group="meta_structure") for name, value in values.items()}
 
 
 def _trained(rows: Tensor, width: int, config: MetaConfig) -> SAE:
-    """A BatchTopK SAE of decoder rows `[n, d]`, in its published form."""
+    """Train a BatchTopK SAE on decoder rows `[n, d]`; returns its inference form."""
     import torch
 
-    from saecore.config.structure import structure_choice
-    from saecore.plugins import current_host
+    from saecore.core.sae_config import Shape
+    from saecore.plugins import structure_choice
     from saecore.randomness import generator
-    from saecore.sae_config import Shape
-    from saecore.trainer import Trainer, TrainerSettings
+    from saecore.training.trainer import Trainer, TrainerSettings
 
-    host, d = current_host(), rows.shape[1]
+    d = rows.shape[1]
     table = {"architecture": "batchtopk", "k": config.k}
-    shape = Shape(d, d, width, rows.dtype, rows.device)
-    meta: SAE = structure_choice("architecture", table, host).build(shape)
+    shape = Shape(d, d, width, dtype=rows.dtype, device=rows.device)
+    meta: SAE = structure_choice("architecture", table).build(shape)
     meta.initialize(generator(config.seed, "meta"), 0.1, True)
-    settings = TrainerSettings(config.steps, config.batch_size, config.lr, seed=config.seed)
+    settings = TrainerSettings(
+        steps=config.steps, batch_size=config.batch_size, lr=config.lr, seed=config.seed
+    )
     trainer = Trainer(
         meta,
         Rows(rows, config.seed),
         torch.optim.Adam(meta.parameters(), config.lr),
         settings,
         lr_schedule=lambda step, total: min(1.0, (total - step) / (0.2 * total)),
-        normalizer=structure_choice("normalizer", "none", host).build(),
-        dead_latents=structure_choice("dead_latents", {"type": "auxk"}, host).build(),
+        normalizer=structure_choice("normalizer", "none").build(),
+        dead_latents=structure_choice("dead_latents", {"type": "auxk"}).build(),
     )
     with torch.enable_grad():
         trainer.prepare()
@@ -115,21 +113,21 @@ def _trained(rows: Tensor, width: int, config: MetaConfig) -> SAE:
 
 
 class Rows:
-    """An endless activation source: rows of a matrix in random order, again and again."""
+    """An endless activation store: the rows of a matrix, in another random order every epoch."""
 
     def __init__(self, rows: Tensor, seed: int) -> None:
         self.rows, self.seed, self.position = rows, seed, 0
 
     def seek(self, position: int) -> None:
-        """Go on from this position."""
+        """Continue from this position."""
         self.position = position
 
     def next(self, size: int) -> Batch:
-        """The next rows, each once an epoch."""
+        """The next `size` rows; every row comes once per epoch."""
         import torch
 
+        from saecore.core.step import Batch
         from saecore.randomness import generator
-        from saecore.step import Batch
 
         n, parts = len(self.rows), []
         while size:
@@ -145,12 +143,11 @@ class Rows:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the evaluator."""
     yield Component(
         kind="evaluator",
         name="meta",
         config=MetaConfig,
         build=build,
-        summary="how much of the decoder rows a smaller SAE, trained on them, explains",
-        needs="weights",
+        summary="variance of the decoder rows that a smaller SAE trained on them explains",
+        requires="weights",
     )

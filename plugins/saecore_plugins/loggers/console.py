@@ -1,8 +1,7 @@
-"""Progress in the terminal; plain lines where there is none."""
+"""Progress in the terminal: a bar, or plain lines outside a terminal."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.core.terminal import sparsity_summary, start_bars
+from saecore.plugins import Component, at_least, hookimpl
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from saecore.tracking import RunInfo
+    from saecore.core.logger import RunInfo
 
 
 @attrs.frozen
@@ -25,7 +23,7 @@ class ConsoleConfig:
     """Settings of the display."""
 
     every_seconds: float = attrs.field(default=5.0, validator=at_least(0))
-    """Seconds between two plain lines, where the output is not a terminal."""
+    """Seconds between two plain lines, if the output is not a terminal."""
 
 
 class Console:
@@ -34,60 +32,47 @@ class Console:
     def __init__(self, config: ConsoleConfig, run_dir: Path) -> None:
         self._every = config.every_seconds
         self._last = 0.0
-        self._progress: Progress | None = None
+        self._bars: Progress | None = None
         self._task: TaskID | None = None
 
     def start(self, run: RunInfo) -> None:
-        """Begin the display."""
+        """Start the display."""
         self._run, self._begin = run, time.monotonic()
-        if sys.stdout.isatty():
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._progress = Progress(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TextColumn("{task.fields[figures]}"),
-                TimeRemainingColumn(),
-            )
-            self._progress.start()
-            self._task = self._progress.add_task(run.name, total=run.steps, figures="")
+        self._bars = start_bars()
+        if self._bars is not None:
+            self._task = self._bars.add_task(run.name, total=run.steps, figures="")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Show the figures of a log interval; those of an evaluation stand in the summary."""
+        """Show the metrics of a log interval; the summary shows those of an evaluation."""
         if "losses/overall_loss" not in values:
             return
         now = time.monotonic()
-        # The mean since the start: single intervals jump, as some of them run the model.
+        # The mean since the start: single intervals jump, because only some run the model.
         done = step - self._run.resumed_at
         rate = done * self._run.batch_size / max(1e-9, now - self._begin)
         figures = (
             f"{rate:,.0f} tok/s  "
-            f"loss {values['losses/overall_loss']:.4g}  L0 {values['metrics/l0']:.1f}  "
-            f"EV {values['metrics/explained_variance']:.3f}  "
-            f"dead {values['sparsity/dead_features']:.0f}"
+            f"loss {values['losses/overall_loss']:.4g}  {sparsity_summary(values)}"
         )
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=step, figures=figures)
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=step, figures=figures)
             return
         if now - self._last >= self._every or step == self._run.steps:
             self._last = now
             left = (now - self._begin) / max(1, done) * (self._run.steps - step)
-            line = f"step {step}/{self._run.steps}  {figures}  {left:.0f} s left"
-            print(line, flush=True)
+            print(f"step {step}/{self._run.steps}  {figures}  {left:.0f} s left", flush=True)
 
     def artifact(self, path: Path) -> None:
-        """Artifacts are named in the summary."""
+        """Do nothing: the summary names artifacts."""
 
     def close(self) -> None:
         """End the display."""
-        if self._progress is not None:
-            self._progress.stop()
+        if self._bars is not None:
+            self._bars.stop()
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the logger."""
     yield Component(
         kind="logger",
         name="console",

@@ -1,10 +1,9 @@
-"""MLflow: parameters, metrics and artifacts, sent from a thread of its own."""
+"""MLflow: sends parameters, metrics and artifacts from a background thread."""
 
 from __future__ import annotations
 
 import contextlib
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from saecore.components import Component
-from saecore.hookspecs import hookimpl
+from saecore.errors import warn
+from saecore.plugins import Component, hookimpl
 
 if TYPE_CHECKING:
-    from saecore.plan import Sizes
-    from saecore.tracking import RunInfo, SweepInfo
+    from saecore.core.logger import RunInfo, SweepInfo
+    from saecore.core.run_sizes import RunSizes
 
 BATCH = 1000
 """Metrics per request, MLflow's limit."""
 FLUSH_SECONDS = 5.0
 CLOSE_SECONDS = 60.0
-"""How long the end of a run waits for what is still to be sent."""
+"""Seconds that the end of a run waits for the queue to be sent."""
 RETRY_SECONDS = (1.0, 4.0)
-"""Waits before a request is made again."""
+"""Seconds to wait before each retry of a request."""
 
 
 @attrs.frozen
@@ -38,17 +37,17 @@ class MLflowConfig:
     experiment: str | None = None
     """MLflow experiment; default: the name of the experiment, or of the sweep."""
 
-    def extra_memory(self, sizes: Sizes) -> int:
-        """What the library takes with an SQLite store, as measured with MLflow 3.17."""
+    def extra_memory(self, sizes: RunSizes) -> int:
+        """Return the bytes that the library holds with SQLite, measured with MLflow 3.17."""
         return 250 * 2**20
 
 
 class MLflow:
-    """Puts everything in a queue; a daemon thread imports MLflow, opens the store and sends.
+    """Queues everything; a daemon thread imports MLflow, opens the store and sends.
 
-    The training loop never waits for it. A store that fails is tried again for a while and then
-    reported once; what cannot be sent is in metrics.jsonl all the same. A resumed run goes on in
-    its MLflow run: what the store lacks is sent from metrics.jsonl, what it has is not sent again.
+    The training loop never waits for it. Requests to a failing store are retried for a while, then
+    the failure is reported once; metrics.jsonl stays complete. A resumed run continues its MLflow
+    run: metrics that the store lacks are sent from metrics.jsonl, the others are not sent again.
     """
 
     def __init__(self, config: MLflowConfig, run_dir: Path) -> None:
@@ -59,12 +58,12 @@ class MLflow:
         self._run: RunInfo | None = None
 
     def start(self, run: RunInfo) -> None:
-        """Begin the thread."""
+        """Start the thread."""
         self._run = run
         self._thread.start()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Queue figures."""
+        """Queue metrics."""
         self._put("scalars", (step, dict(values)))
 
     def artifact(self, path: Path) -> None:
@@ -72,47 +71,48 @@ class MLflow:
         self._put("artifact", path)
 
     def close(self) -> None:
-        """Send what is queued and end the run."""
+        """Send the queue and end the MLflow run."""
         self._put("close", None)
         self._thread.join(CLOSE_SECONDS)
         missing = []
         if self._thread.is_alive():
-            missing.append(f"it has not taken everything within {CLOSE_SECONDS:.0f} s")
+            missing.append(f"the queue was not sent within {CLOSE_SECONDS:.0f} s")
         if self._dropped:
-            missing.append(f"it was too slow for {self._dropped} lines of figures")
+            missing.append(f"the store was too slow for {self._dropped} lines of metrics")
         if missing:
-            _warn(f"mlflow: {'; '.join(missing)}; metrics.jsonl is complete")
+            warn(f"mlflow: {'; '.join(missing)}; metrics.jsonl is complete")
 
     def sweep_ended(self, sweep: SweepInfo, report: Path | None, finished: bool) -> None:
-        """Give the sweep's run the report, and say how the sweep ended."""
-        from saecore_plugins.loggers.mlflow_store import opened, parent
+        """Send the report to the sweep's MLflow run, and set its status."""
+        from saecore_plugins.loggers.mlflow_store import open_experiment, sweep_run
 
         name = self._config.experiment or sweep.name
-        with opened(self._config.tracking_uri, name, sweep.directory.parent) as (client, number):
-            run = parent(client, number, sweep)
+        output = sweep.directory.parent
+        with open_experiment(self._config.tracking_uri, name, output) as (client, experiment_id):
+            run_id = sweep_run(client, experiment_id, sweep)
             if report is not None:
-                client.log_artifact(run, str(report))
-            client.set_terminated(run, "FINISHED" if finished else "KILLED")
+                client.log_artifact(run_id, str(report))
+            client.set_terminated(run_id, "FINISHED" if finished else "KILLED")
 
-    def _put(self, what: str, value: Any) -> None:
+    def _put(self, event: str, value: Any) -> None:
         try:
-            self._queue.put_nowait((what, value))
+            self._queue.put_nowait((event, value))
         except queue.Full:
             with contextlib.suppress(queue.Empty):
-                self._queue.get_nowait()  # the oldest goes; metrics.jsonl has it
+                self._queue.get_nowait()  # drop the oldest; metrics.jsonl has it
                 self._dropped += 1
-            self._put(what, value)
+            self._put(event, value)
 
     # -- the thread ------------------------------------------------------------------------
 
     def _work(self) -> None:
         try:
             self._send()
-        except Exception as error:  # whatever the store does, training goes on
+        except Exception as error:  # whatever the store does, training continues
             reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            _warn(
+            warn(
                 f"mlflow tracking stopped: {type(error).__name__}: {reason} "
-                "(training and metrics.jsonl go on)"
+                "(training and metrics.jsonl continue)"
             )
             while self._queue.get()[0] != "close":
                 pass
@@ -121,7 +121,7 @@ class MLflow:
         assert self._run is not None
         from saecore_plugins.loggers.mlflow_store import Store
 
-        # Opening waits for its lock anyway; what fails there will not get better.
+        # Opening waits for the lock anyway; a retry after a failure would not help.
         sweep = self._run.sweep
         # <output>/<name>/<id>, or <output>/<sweep>/<point>/<id>
         output = self._directory.parent.parent if sweep is None else sweep.directory.parent
@@ -131,25 +131,25 @@ class MLflow:
         deadline = time.monotonic() + FLUSH_SECONDS
         while not closing:
             try:
-                what, value = self._queue.get(timeout=max(0.01, deadline - time.monotonic()))
+                event, value = self._queue.get(timeout=max(0.01, deadline - time.monotonic()))
             except queue.Empty:
-                what, value = "wait", None
-            if what == "scalars":
+                event, value = "wait", None
+            if event == "scalars":
                 pending += store.metrics(*value)
-            elif what == "artifact":
-                _again(store.artifact, Path(value))
-            closing = what == "close"
+            elif event == "artifact":
+                _retry(store.artifact, Path(value))
+            closing = event == "close"
             late = time.monotonic() > deadline
             while len(pending) >= BATCH or (pending and (closing or late)):
-                _again(store.log, pending[:BATCH])
+                _retry(store.log, pending[:BATCH])
                 del pending[:BATCH]
             if late:
                 deadline = time.monotonic() + FLUSH_SECONDS
-        _again(store.end)
+        _retry(store.end)
 
 
-def _again(call: Callable[..., None], *args: Any) -> None:
-    """Call, and again after some seconds: a database may be locked for a moment."""
+def _retry(call: Callable[..., None], *args: Any) -> None:
+    """Call, and retry after some seconds: a database may be locked for a moment."""
     for wait in RETRY_SECONDS:
         try:
             return call(*args)
@@ -158,13 +158,8 @@ def _again(call: Callable[..., None], *args: Any) -> None:
     return call(*args)
 
 
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
-
-
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the logger."""
     yield Component(
         kind="logger",
         name="mlflow",

@@ -1,4 +1,4 @@
-"""Weights & Biases: parameters, metrics and artifacts, where the wandb package is installed."""
+"""Weights & Biases: parameters, metrics and artifacts; needs the wandb package."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from saecore.components import Component
 from saecore.errors import PluginError
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, hookimpl
+from saecore.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from saecore.tracking import RunInfo
+    from saecore.core.logger import RunInfo
 
 
 @attrs.frozen
@@ -26,9 +26,9 @@ class WandbConfig:
 
 
 class Wandb:
-    """Hands everything to wandb, which sends it from a process of its own.
+    """Passes everything to wandb, which sends it from a separate process.
 
-    Files go to <run>/wandb. A resumed run goes on in its wandb run, which has the same id.
+    Files go to <run>/wandb. The wandb run has the run's id, and a resumed run continues it.
     """
 
     def __init__(self, config: WandbConfig, run_dir: Path, wandb: Any) -> None:
@@ -36,9 +36,9 @@ class Wandb:
         self._run: Any = None
 
     def start(self, run: RunInfo) -> None:
-        """Begin or continue the wandb run."""
+        """Start or continue the wandb run."""
         sweep = run.sweep
-        # Points of a sweep are runs of one group, several at a time in one process.
+        # Points of a sweep form a group; several of them run at a time in one process.
         grouped = {} if sweep is None else {"group": sweep.name, "reinit": "create_new"}
         self._run = self._wandb.init(
             project=self._config.project or (run.name if sweep is None else sweep.name),
@@ -51,7 +51,7 @@ class Wandb:
         )
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Log figures; those of one step are put together."""
+        """Log metrics; wandb merges those of one step."""
         self._run.log(dict(values), step=step)
 
     def artifact(self, path: Path) -> None:
@@ -59,14 +59,14 @@ class Wandb:
         self._run.log_artifact(str(path), name=f"{path.parent.name}-{path.stem}", type=path.stem)
 
     def close(self) -> None:
-        """Send what is left and say how the run ended: only a whole one has an evaluation.json."""
+        """Send the rest and set the exit code: 0 if the run reached its end."""
         if self._run is not None:
-            ended = (self._directory / "evaluation.json").exists()
-            self._run.finish(exit_code=0 if ended else 1)
+            finished = RunDirectory(self._directory).is_finished
+            self._run.finish(exit_code=0 if finished else 1)
 
 
 def build(config: WandbConfig, run_dir: Path) -> Wandb:
-    """Make the logger.
+    """Build the logger.
 
     Raises:
         PluginError: wandb is not installed.
@@ -75,19 +75,18 @@ def build(config: WandbConfig, run_dir: Path) -> Wandb:
         wandb: Any = importlib.import_module("wandb")
     except ImportError as error:
         raise PluginError(
-            f"logger: wandb cannot be imported ({error}); run pip install wandb, or leave the "
-            "logger out"
+            f"logger: wandb cannot be imported ({error}); run pip install wandb, or remove the "
+            "logger"
         ) from error
     if not hasattr(wandb, "init"):  # a directory ./wandb, which wandb leaves behind
         raise PluginError(
-            "logger: wandb is not installed; run pip install wandb, or leave the logger out"
+            "logger: wandb is not installed; run pip install wandb, or remove the logger"
         )
     return Wandb(config, run_dir, wandb)
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the logger."""
     yield Component(
         kind="logger",
         name="wandb",

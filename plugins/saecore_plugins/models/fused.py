@@ -1,8 +1,8 @@
-"""Activation functions of a language model in one pass over memory instead of eight.
+"""Fused activation functions for a language model: one pass over memory instead of eight.
 
-transformers writes GPT-2's GELU as a formula of tensors, for fidelity to old code. torch computes
-the same function in one kernel, which differs by rounding alone (in half precision it is nearer to
-the truth: it rounds once).
+transformers implements GPT-2's GELU with separate tensor operations, for fidelity to old code.
+torch computes the same function in one kernel, which differs by rounding only (in half precision it
+is more accurate, because it rounds once).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TANH_FORM = (NewGELUActivation, FastGELUActivation)
 
 
 def fuse_activations(model: nn.Module) -> None:
-    """Put torch's kernel in the place of every `TANH_FORM` of a model; paths stay the same."""
-    places = [path for path, one in model.named_modules() if isinstance(one, TANH_FORM)]
-    for path in places:
+    """Replace every `TANH_FORM` of a model by torch's kernel; module paths stay the same."""
+    paths = [path for path, module in model.named_modules() if isinstance(module, TANH_FORM)]
+    for path in paths:
         model.set_submodule(path, nn.GELU("tanh"))

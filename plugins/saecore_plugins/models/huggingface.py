@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from saecore.components import Component
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, hookimpl
 
 if TYPE_CHECKING:
     import torch
 
-    from saecore.huggingface import HuggingFaceBackend
+    from saecore.models.huggingface import HuggingFaceBackend
 
 
 @attrs.frozen
@@ -25,37 +24,39 @@ class HuggingFaceConfig:
     revision: str | None = None
     """Branch, tag or commit on the hub; default: the main branch."""
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
-    """How attention is computed; default: what transformers takes for this model."""
+    """Implementation of attention; default: that chosen by transformers for this model."""
     quantization: Literal["8bit", "4bit"] | None = None
-    """Quantize the weights while loading, with bitsandbytes; default: not at all."""
+    """Quantize the weights while loading, with bitsandbytes; default: no quantization."""
 
 
 def build(
     config: HuggingFaceConfig, device: torch.device, dtype: torch.dtype
 ) -> HuggingFaceBackend:
-    """Load model and tokenizer.
+    """Load the model and its tokenizer.
 
     Raises:
         ModelError: there is no such model, or it cannot be loaded.
     """
-    from saecore.huggingface import HuggingFaceBackend
+    from saecore.models.huggingface import HuggingFaceBackend
     from saecore_plugins.models.loading import load
 
-    found = load(config.name, config.revision, device, dtype, config.attention, config.quantization)
-    return HuggingFaceBackend(found.model, found.tokenizer, config.name, found.identity)
+    loaded = load(
+        config.name, config.revision, device, dtype, config.attention, config.quantization
+    )
+    return HuggingFaceBackend(loaded.model, loaded.tokenizer, config.name, loaded.identity)
 
 
-def wrap(model: Any) -> HuggingFaceBackend | None:
-    """Take a transformers model as it is, with the tokenizer from where it was loaded.
+def from_loaded(model: Any) -> HuggingFaceBackend | None:
+    """Use a loaded transformers model unchanged, with the tokenizer from its own files.
 
     Raises:
-        ModelError: it does not say where that is, or there is no tokenizer.
+        ModelError: the model does not say where it was loaded from, or there is no tokenizer.
     """
     import transformers
 
     if not isinstance(model, transformers.PreTrainedModel):
         return None
-    from saecore.huggingface import HuggingFaceBackend
+    from saecore.models.huggingface import HuggingFaceBackend
     from saecore_plugins.models.loading import tokenizer_of
 
     name = model.name_or_path
@@ -64,12 +65,11 @@ def wrap(model: Any) -> HuggingFaceBackend | None:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the backend."""
     yield Component(
         kind="model",
         name="huggingface",
         config=HuggingFaceConfig,
         build=build,
-        wrap=wrap,
+        from_loaded=from_loaded,
         summary="a language model or an encoder from a directory or the Hugging Face hub",
     )

@@ -6,42 +6,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
-
-from saecore.components import Component
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, NoSettings, hookimpl
 
 if TYPE_CHECKING:
     import torch
 
-    from saecore.huggingface import HuggingFaceBackend
+    from saecore.models.huggingface import HuggingFaceBackend
 
 DIRECTORY = Path(__file__).parent.parent / "tiny_lm"
-"""Weights, tokenizer, card and the script that made them."""
+"""Weights, tokenizer, model card and the script that made them."""
 
 
-@attrs.frozen
-class TinyLMConfig:
-    """The embedded model has no settings."""
-
-
-def build(config: TinyLMConfig, device: torch.device, dtype: torch.dtype) -> HuggingFaceBackend:
+def build(config: NoSettings, device: torch.device, dtype: torch.dtype) -> HuggingFaceBackend:
     """Load the embedded model."""
-    from saecore.huggingface import HuggingFaceBackend
+    from saecore.models.huggingface import HuggingFaceBackend
     from saecore_plugins.models.loading import load
 
-    found = load(str(DIRECTORY), None, device, dtype)
-    identity = {**found.identity, "name": "tiny_lm"}
-    return HuggingFaceBackend(found.model, found.tokenizer, "tiny_lm", identity)
+    loaded = load(str(DIRECTORY), None, device, dtype)
+    identity = {**loaded.identity, "name": "tiny_lm"}
+    return HuggingFaceBackend(loaded.model, loaded.tokenizer, "tiny_lm", identity)
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the backend."""
     yield Component(
         kind="model",
         name="tiny_lm",
-        config=TinyLMConfig,
         build=build,
         summary="the embedded 4-layer GPT-2 (d_model 256, context 256); needs no download",
     )

@@ -1,4 +1,4 @@
-"""A sparsity coefficient at saturation."""
+"""A sparsity coefficient that is saturated."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import above, at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, above, at_least, hookimpl
 
 if TYPE_CHECKING:
-    from saecore.monitors import View
+    from saecore.core.monitor import View
 
 
 LOSSES = ("losses/l1_loss", "losses/l0_loss")
@@ -23,29 +21,29 @@ class CoefficientConfig:
     """What counts as saturation."""
 
     share: float = attrs.field(default=0.9, validator=above(0))
-    """Share of the sparsity loss in the whole loss from which on it dominates."""
+    """Share of the total loss from which the sparsity loss dominates."""
     growth: float = attrs.field(default=1.5, validator=above(1))
     """Growth of the coefficient after which L0 should have changed."""
     change: float = attrs.field(default=0.01, validator=at_least(0))
-    """Relative change of L0 below which it has not."""
+    """Relative change of L0 below which it has not changed."""
 
 
 class Coefficient:
-    """Warns when sparsity is all there is to the loss, or a growing coefficient moves nothing."""
+    """Warns when sparsity dominates the loss, or a growing coefficient does not change L0."""
 
     def __init__(self, config: CoefficientConfig) -> None:
         self.config = config
         self._before: tuple[float, float] | None = None
 
     def __call__(self, view: View) -> str | None:
-        """Look at the share of the loss, then at coefficient and L0 since the last growth."""
+        """Check the share of the loss, then coefficient and L0 since the last growth."""
         activation, metrics = view.sae.activation, view.metrics
         name = view.sae.coefficient or (activation.coefficient if activation is not None else None)
         now, l0 = metrics.get(f"details/{name}"), metrics.get("metrics/l0")
         if now is None or l0 is None or now <= 0:
             return None
         whole = max(metrics.get("losses/overall_loss", 0.0), 1e-30)
-        share = sum(metrics.get(one, 0.0) for one in LOSSES) / whole
+        share = sum(metrics.get(loss, 0.0) for loss in LOSSES) / whole
         if share > self.config.share:
             return (
                 f"the sparsity loss is {share:.0%} of the loss (L0 = {l0:.3g}); lower sae.{name} "
@@ -68,7 +66,6 @@ class Coefficient:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the monitor."""
     yield Component(
         kind="monitor",
         name="coefficient",

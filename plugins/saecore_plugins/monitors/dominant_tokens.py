@@ -1,4 +1,4 @@
-"""A few positions or tokens that have most of the loss."""
+"""A few positions or tokens that cause most of the loss."""
 
 from __future__ import annotations
 
@@ -7,48 +7,46 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import above, at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, above, at_least, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saecore.monitors import View
+    from saecore.core.monitor import View
 
 
 @attrs.frozen
 class DominantTokensConfig:
-    """What counts as few and as most."""
+    """What counts as few, and as most."""
 
     loss: float = attrs.field(default=0.5, validator=above(0))
     """Share of the loss."""
     tokens: float = attrs.field(default=0.05, validator=above(0))
-    """Share of the tokens that have it, at most."""
+    """Largest share of the tokens that cause it."""
     few: int = attrs.field(default=3, validator=at_least(1))
-    """How many positions, or kinds of tokens."""
+    """Number of positions or token ids."""
 
 
 class DominantTokens:
-    """Warns when a few positions or tokens of the last batch have most of the loss.
+    """Warns when a few positions or tokens of the last batch cause most of the loss.
 
-    Attention sinks and BOS tokens have norms that drown all others.
+    Attention sinks and BOS tokens have norms far above all others.
     """
 
     def __init__(self, config: DominantTokensConfig) -> None:
         self.config = config
 
     def __call__(self, view: View) -> str | None:
-        """Look at positions first, as they are what is easiest to leave out."""
+        """Check positions first, because they are the easiest to exclude."""
         losses = view.token_losses
         groups = (
             ("position", view.batch.positions, "dataset.positions"),
             ("token", view.batch.tokens, "dataset.exclude_special_tokens"),
         )
         for what, kinds, key in groups:
-            found = None if kinds is None else self._dominant(kinds.to(losses.device), losses)
-            if found is not None:
-                names, share, part = found
+            dominant = None if kinds is None else self._dominant(kinds.to(losses.device), losses)
+            if dominant is not None:
+                names, share, part = dominant
                 return (
                     f"{what} {', '.join(map(str, names))}: {part:.1%} of the tokens have "
                     f"{share:.0%} of the loss; leave them out with {key}"
@@ -56,7 +54,7 @@ class DominantTokens:
         return None
 
     def _dominant(self, kinds: Tensor, losses: Tensor) -> tuple[list[int], float, float] | None:
-        """The kinds with most of the loss, their share of it, their share of the tokens."""
+        """The ids with most of the loss, their share of it and their share of the tokens."""
         names, group, counts = kinds.unique(return_inverse=True, return_counts=True)
         sums = losses.new_zeros(len(names)).index_add(0, group, losses)
         best = sums.topk(min(self.config.few, len(names))).indices
@@ -71,7 +69,6 @@ class DominantTokens:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the monitor."""
     yield Component(
         kind="monitor",
         name="dominant_tokens",

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import above, at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, above, at_least, hookimpl
 
 if TYPE_CHECKING:
-    from saecore.monitors import View
+    from saecore.core.monitor import View
 
 
 @attrs.frozen
@@ -20,14 +18,14 @@ class DyingLatentsConfig:
     """When a dictionary counts as dying."""
 
     share: float = attrs.field(default=0.1, validator=above(0))
-    """Share of dead latents from which on more of them are reported."""
+    """Share of dead latents from which their growth is reported."""
     intervals: int = attrs.field(default=10, validator=at_least(2))
-    """Log intervals in a row in which their number grows; those that a remedy such as AuxK revives
-    grow for some intervals too, before it takes hold."""
+    """Consecutive log intervals in which their number grows; a remedy such as AuxK also takes some
+    intervals to have an effect."""
 
 
 class DyingLatents:
-    """Warns when the number of dead latents is large and goes on growing."""
+    """Warns when the number of dead latents is large and keeps growing."""
 
     def __init__(self, config: DyingLatentsConfig) -> None:
         self.config = config
@@ -35,7 +33,7 @@ class DyingLatents:
         self._growing = 0
 
     def __call__(self, view: View) -> str | None:
-        """Count the log intervals in which dead latents have become more."""
+        """Count consecutive log intervals with more dead latents than before."""
         dead = view.metrics.get("sparsity/dead_features", 0.0)
         self._growing = self._growing + 1 if dead > self._dead else 0
         self._dead = dead
@@ -51,7 +49,6 @@ class DyingLatents:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the monitor."""
     yield Component(
         kind="monitor",
         name="dying_latents",

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import above, at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, above, at_least, hookimpl
 
 if TYPE_CHECKING:
-    from saecore.monitors import View
+    from saecore.core.monitor import View
 
 
 @attrs.frozen
@@ -22,11 +20,11 @@ class NormDriftConfig:
     change: float = attrs.field(default=0.2, validator=above(0))
     """Relative change of the mean norm."""
     intervals: int = attrs.field(default=10, validator=at_least(1))
-    """Log intervals at the beginning, and the latest ones, over which norms are averaged."""
+    """Number of first and of latest log intervals over which norms are averaged."""
 
 
 class NormDrift:
-    """Warns when activations have become larger or smaller than at the beginning."""
+    """Warns when activations become larger or smaller than at the start."""
 
     def __init__(self, config: NormDriftConfig) -> None:
         self.config = config
@@ -35,13 +33,13 @@ class NormDrift:
 
     def __call__(self, view: View) -> str | None:
         """Compare the mean norm of the latest log intervals with that of the first."""
-        wanted = self.config.intervals
-        if len(self._first) < wanted:
+        intervals = self.config.intervals
+        if len(self._first) < intervals:
             self._first.append(view.mean_norm)
             return None
-        self._latest = [*self._latest, view.mean_norm][-wanted:]
-        before, now = sum(self._first) / wanted, sum(self._latest) / len(self._latest)
-        if len(self._latest) < wanted or abs(now - before) <= self.config.change * before:
+        self._latest = [*self._latest, view.mean_norm][-intervals:]
+        before, now = sum(self._first) / intervals, sum(self._latest) / len(self._latest)
+        if len(self._latest) < intervals or abs(now - before) <= self.config.change * before:
             return None
         return (
             f"the mean norm of activations went from {before:.3g}·√d to {now:.3g}·√d; the text "
@@ -52,7 +50,6 @@ class NormDrift:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the monitor."""
     yield Component(
         kind="monitor",
         name="norm_drift",

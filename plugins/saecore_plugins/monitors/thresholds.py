@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saecore.monitors import View
+    from saecore.core.monitor import View
 
 
 @attrs.frozen
@@ -22,9 +20,9 @@ class ThresholdsConfig:
     """When thresholds count as unmoved."""
 
     steps: int = attrs.field(default=1000, validator=at_least(1))
-    """Steps over which one threshold at least has to move."""
+    """Number of steps in which at least one threshold has to move."""
     change: float = attrs.field(default=0.01, validator=at_least(0))
-    """By how much, as a share of the mean threshold before."""
+    """Smallest movement, as a share of the previous mean threshold."""
 
 
 class Thresholds:
@@ -35,7 +33,7 @@ class Thresholds:
         self._before: tuple[int, Tensor] | None = None
 
     def __call__(self, view: View) -> str | None:
-        """Compare with the thresholds of some steps ago."""
+        """Compare with the thresholds some steps ago."""
         threshold = dict(view.sae.named_parameters()).get("activation.threshold")
         if threshold is None:
             return None
@@ -59,7 +57,6 @@ class Thresholds:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the monitor."""
     yield Component(
         kind="monitor",
         name="thresholds",

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import above, at_least, between
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, above, at_least, between, hookimpl
 
 if TYPE_CHECKING:
     from saecore_plugins.optimizers.fused_adam import FusedAdam
@@ -21,15 +19,15 @@ class AdamConfig:
 
     auto_lr: ClassVar[float] = 2e-4
     betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=between(0, 1))
-    """Decay of the averages of the gradient and of its square."""
+    """Decay rates of the averages of the gradient and its square."""
     eps: float = attrs.field(default=1e-8, validator=above(0))
-    """Added to the root of the second average."""
+    """Added to the square root of the second average."""
     weight_decay: float = attrs.field(default=0.0, validator=at_least(0))
     """Weight of an L2 penalty on the parameters."""
 
 
 def build(config: AdamConfig, parameters: Iterable[Any], lr: float) -> FusedAdam:
-    """Make the optimizer."""
+    """Build the optimizer."""
     from saecore_plugins.optimizers.fused_adam import FusedAdam
 
     return FusedAdam(parameters, lr, config.betas, config.eps, config.weight_decay)
@@ -37,7 +35,6 @@ def build(config: AdamConfig, parameters: Iterable[Any], lr: float) -> FusedAdam
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the optimizer."""
     yield Component(
         kind="optimizer", name="adam", config=AdamConfig, build=build, summary="Adam, fused"
     )

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from saecore.components import Component
 from saecore.errors import PluginError
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, hookimpl
 from saecore_plugins.optimizers.adam import AdamConfig
 
 if TYPE_CHECKING:
     import torch
-
-
-@attrs.frozen
-class Adam8bitConfig(AdamConfig):
-    """Settings of Adam; tensors below 4096 elements keep moments of 32 bits."""
 
 
 class Adam8bit:
@@ -33,7 +25,7 @@ class Adam8bit:
         PluginError: bitsandbytes is not installed.
     """
 
-    def __init__(self, config: Adam8bitConfig, params: Iterable[Any], lr: float) -> None:
+    def __init__(self, config: AdamConfig, params: Iterable[Any], lr: float) -> None:
         try:
             from bitsandbytes.optim import Adam8bit as Optimizer
         except ImportError as error:
@@ -62,22 +54,21 @@ class Adam8bit:
         return self._adam.state
 
     def reset_rows(self, parameter: torch.Tensor, latents: torch.Tensor) -> None:
-        """Zero the moments of some rows; in 8 bits, by the code that stands for 0."""
+        """Zero the moments of some rows; 8-bit moments are set to the code for 0."""
         state = self._adam.state.get(parameter, {})
         for number in ("1", "2"):
             if f"state{number}" in state:
-                codes = state.get(f"qmap{number}")  # [256], or none where it has 32 bits
+                codes = state.get(f"qmap{number}")  # [256], or None for 32-bit moments
                 zero = 0 if codes is None else int(codes.abs().argmin())
                 state[f"state{number}"][latents] = zero
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the optimizer."""
     yield Component(
         kind="optimizer",
         name="adam8bit",
-        config=Adam8bitConfig,
+        config=AdamConfig,
         build=Adam8bit,
         summary="Adam with moments in 8 bits; needs bitsandbytes",
     )

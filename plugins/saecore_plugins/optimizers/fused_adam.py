@@ -1,7 +1,7 @@
 """Adam over torch's fused kernel, without the classes of torch.optim.
 
-Those import torch's compiler when they are first used: 140 MiB of memory and more than a second,
-for nothing here. State and state_dict are laid out as theirs, so that either reads the other's.
+Those import torch's compiler on first use, which costs 140 MiB of memory and more than a second
+for nothing here. State and state_dict have the same layout, so each reads the other's.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch import Tensor
 class FusedAdam:
     """m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², p ← p − lr m̂ / (√v̂ + ε), hats corrected for bias.
 
-    Parameters, gradients and moments must have the same strides: the kernel on the CPU does not
-    look at them.
+    Parameters, gradients and moments must have the same strides, because the CPU kernel ignores
+    strides.
 
     Args:
-        parameters: parameters, or groups of them with settings of their own.
+        parameters: parameters, or groups of them with individual settings.
         lr: learning rate.
-        betas: decay of the averages of the gradient and of its square.
-        eps: added to the root of the second average.
+        betas: decay rates of the averages of the gradient and its square.
+        eps: added to the square root of the second average.
         weight_decay: weight of an L2 penalty.
     """
 
-    _step_supports_amp_scaling = True  # torch's name for what `optimizer.scales_itself` asks
+    _step_supports_amp_scaling = True  # torch's flag that `optimizer_steps.scales_itself` reads
 
     def __init__(
         self,
@@ -40,35 +40,37 @@ class FusedAdam:
     ) -> None:
         self.defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
                          "fused": True}  # fmt: skip  # for torch's class, should it read the state
-        given = list(parameters)
-        groups = given if given and isinstance(given[0], dict) else [{"params": given}]
+        members = list(parameters)
+        groups = members if members and isinstance(members[0], dict) else [{"params": members}]
         self.param_groups: list[dict[str, Any]] = [
-            {**self.defaults, **one, "params": list(one["params"])} for one in groups
+            {**self.defaults, **group, "params": list(group["params"])} for group in groups
         ]
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self.grad_scale: Tensor | None = None
-        """What gradients are divided by as they are read."""
+        """Divisor of the gradients, applied as they are read."""
         self.found_inf: Tensor | None = None
-        """1.0 where a step must change nothing."""
+        """1.0 to skip a step."""
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step over every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            moved = [one for one in group["params"] if one.grad is not None]
-            for dtype in {one.dtype: None for one in moved}:  # the kernel takes one at a time
-                self._move([one for one in moved if one.dtype == dtype], group)
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            dtypes = dict.fromkeys(parameter.dtype for parameter in moved)
+            for dtype in dtypes:  # the kernel handles one at a time
+                same = [parameter for parameter in moved if parameter.dtype == dtype]
+                self._move(same, group)
 
     def _move(self, parameters: list[Tensor], group: Mapping[str, Any]) -> None:
-        state = [self._state(one) for one in parameters]
-        steps = [one["step"] for one in state]
+        moments = [self._state(parameter) for parameter in parameters]
+        steps = [moment["step"] for moment in moments]
         beta1, beta2 = group["betas"]
         torch._foreach_add_(steps, 1)
         torch._fused_adam_(
             parameters,
-            [one.grad for one in parameters if one.grad is not None],
-            [one["exp_avg"] for one in state],
-            [one["exp_avg_sq"] for one in state],
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [moment["exp_avg"] for moment in moments],
+            [moment["exp_avg_sq"] for moment in moments],
             [],
             steps,
             lr=group["lr"],
@@ -81,52 +83,52 @@ class FusedAdam:
             grad_scale=self.grad_scale,
             found_inf=self.found_inf,
         )
-        if self.found_inf is not None:  # a step that was left out does not count
+        if self.found_inf is not None:  # a skipped step does not count
             torch._foreach_sub_(steps, [self.found_inf] * len(steps))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients, or fill them with zeros."""
+        """Clear the gradients, or fill them with zeros."""
         for group in self.param_groups:
-            for one in group["params"]:
+            for parameter in group["params"]:
                 if set_to_none:
-                    one.grad = None
-                elif one.grad is not None:
-                    one.grad.zero_()
+                    parameter.grad = None
+                elif parameter.grad is not None:
+                    parameter.grad.zero_()
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments and settings; parameters are numbered in the order of the groups."""
-        numbers = {one: i for i, one in enumerate(self._parameters())}
+        """Moments and settings; parameters are numbered in group order."""
+        numbers = {parameter: i for i, parameter in enumerate(self._parameters())}
         groups = [
-            {**group, "params": [numbers[one] for one in group["params"]]}
+            {**group, "params": [numbers[parameter] for parameter in group["params"]]}
             for group in self.param_groups
         ]
-        return {"state": {numbers[one]: dict(s) for one, s in self.state.items()},
+        return {"state": {numbers[key]: dict(s) for key, s in self.state.items()},
                 "param_groups": groups}  # fmt: skip
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave.
+        """Load what `state_dict` returned.
 
         Raises:
-            ValueError: groups or parameters are not as many.
+            ValueError: the numbers of groups or parameters differ.
         """
         saved = state_dict["param_groups"]
-        if [len(one["params"]) for one in saved] != [len(g["params"]) for g in self.param_groups]:
+        if [len(g["params"]) for g in saved] != [len(g["params"]) for g in self.param_groups]:
             raise ValueError("the state belongs to other parameter groups")
         parameters = self._parameters()
         self.state.clear()
-        for number, found in state_dict["state"].items():
+        for number, moments in state_dict["state"].items():
             parameter = parameters[number]
             self.state[parameter] = {
                 name: (value if name == "step" else value.to(parameter.dtype))
                 .to(parameter.device)
                 .clone()
-                for name, value in found.items()
+                for name, value in moments.items()
             }
-        for group, one in zip(self.param_groups, saved, strict=True):
-            group.update({key: value for key, value in one.items() if key != "params"})
+        for group, settings in zip(self.param_groups, saved, strict=True):
+            group.update({key: value for key, value in settings.items() if key != "params"})
 
     def _parameters(self) -> list[Tensor]:
-        return [one for group in self.param_groups for one in group["params"]]
+        return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def _state(self, parameter: Tensor) -> dict[str, Tensor]:
         state = self.state[parameter]

@@ -1,4 +1,4 @@
-"""Muon: orthogonalised momentum for matrices (Jordan 2024), Adam for everything else."""
+"""Muon: orthogonalized momentum for matrices (Jordan 2024), Adam for everything else."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import above, at_least, between
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, above, at_least, between, hookimpl
 
 if TYPE_CHECKING:
     import torch
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class MuonConfig:
     """Settings of Muon and its Adam; `lr = "auto"` is 2e-3 / sqrt(d_sae / 2^14)."""
 
     auto_lr: ClassVar[float] = 2e-3
     momentum: float = attrs.field(default=0.95, validator=between(0, 1))
-    """Decay of the momentum (Nesterov's) of matrices."""
+    """Decay rate of the Nesterov momentum of matrices."""
     ns_steps: int = attrs.field(default=5, validator=at_least(1))
-    """Newton–Schulz iterations; a step multiplies d_in × d_in matrices with the gradient."""
+    """Newton–Schulz iterations; each multiplies d_in × d_in matrices with the gradient."""
     betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=between(0, 1))
-    """Adam's averages, for parameters that are not matrices."""
+    """Decay rates of Adam, for parameters that are not matrices."""
     eps: float = attrs.field(default=1e-8, validator=above(0))
     """Added to the root of Adam's second average."""
 
@@ -35,7 +33,7 @@ class Muon:
 
     Args:
         config: settings.
-        params: parameters or groups; each group is divided in matrices and others.
+        params: parameters or groups; each group is split into matrices and the rest.
         lr: learning rate of both.
     """
 
@@ -49,9 +47,9 @@ class Muon:
         others: list[dict[str, Any]] = []
         for group in groups:
             for kind, part in ((True, matrices), (False, others)):
-                own = [one for one in group["params"] if (one.dim() == 2) == kind]
-                if own:
-                    part.append({**group, "params": own})
+                members = [p for p in group["params"] if (p.dim() == 2) == kind]
+                if members:
+                    part.append({**group, "params": members})
         self._parts: list[torch.optim.Optimizer] = []
         if matrices:
             self._parts.append(
@@ -76,7 +74,7 @@ class Muon:
     @property
     def state(self) -> Mapping[torch.Tensor, Any]:
         """The state of every parameter."""
-        return {key: one for part in self._parts for key, one in part.state.items()}
+        return {key: state for part in self._parts for key, state in part.state.items()}
 
     def step(self) -> None:
         """Update the parameters from their gradients."""
@@ -84,7 +82,7 @@ class Muon:
             part.step()
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for part in self._parts:
             part.zero_grad()
 
@@ -93,18 +91,17 @@ class Muon:
         return {str(i): part.state_dict() for i, part in enumerate(self._parts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a state."""
+        """Load a state."""
         for i, part in enumerate(self._parts):
             part.load_state_dict(state_dict[str(i)])
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the optimizer."""
     yield Component(
         kind="optimizer",
         name="muon",
         config=MuonConfig,
         build=Muon,
-        summary="orthogonalised momentum for matrices, Adam for the rest",
+        summary="orthogonalized momentum for matrices, Adam for the rest",
     )

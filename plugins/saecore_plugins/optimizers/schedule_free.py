@@ -17,9 +17,9 @@ class ScheduleFreeSign(torch.optim.Optimizer):
     """Sign updates of z, gradients at y = (1 − β) z + β x, x the weighted average of all z.
 
     z ← z − γ sign ∇f(y);  x ← (1 − c) x + c z with c = γ² / Σ γ² over the steps so far. This is
-    Algorithm 1 of Defazio et al. 2024 (arXiv 2405.15682), with the sign for its update and the
-    weights of its section on warm-up. The parameters hold y while training; x, which is what is
-    meant to be used, is not kept but follows from y and z. See `averaged`.
+    Algorithm 1 of Defazio et al. 2024 (arXiv 2405.15682), with sign updates and the
+    weights of its section on warm-up. The parameters hold y during training; x, the weights to use,
+    is not stored but follows from y and z. See `averaged`.
 
     Args:
         config: settings; β is `momentum`.
@@ -73,7 +73,7 @@ class ScheduleFreeSign(torch.optim.Optimizer):
                     y.copy_(before)
 
     def reset_rows(self, parameter: Tensor, latents: Tensor) -> None:
-        """Let some rows begin from their present values: x = y = z."""
+        """Restart some rows from their current values: x = y = z."""
         if "z" in self.state.get(parameter, {}):
             with torch.no_grad():
                 self.state[parameter]["z"][latents] = parameter[latents]

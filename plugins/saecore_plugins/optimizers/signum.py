@@ -7,9 +7,7 @@ from typing import ClassVar
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import above, between
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, above, between, hookimpl
 
 
 @attrs.frozen
@@ -18,12 +16,11 @@ class SignumConfig:
 
     auto_lr: ClassVar[float] = 5e-3
     momentum: float = attrs.field(default=0.95, validator=[above(0), between(0, 1)])
-    """Where gradients are taken: at momentum · average + (1 − momentum) · newest weights."""
+    """Gradients are computed at momentum · average + (1 − momentum) · newest weights."""
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the optimizer."""
     yield Component(
         kind="optimizer",
         name="signum",

@@ -1,41 +1,29 @@
 """Attention SAEs of GPT-2 small by Connor Kissane and Rob Krzyzanowski: ReLU, on hook_z.
 
-`{name}.pt` holds W_enc `[d_in, d_sae]`, W_dec `[d_sae, d_in]`, b_enc and b_dec in float32, and
-`{name}_cfg.json` beside it act_name (the hook), act_size and dict_size. b_dec is subtracted from
-the input; the heads of hook_z are joined.
+`{name}.pt` holds W_enc `[d_in, d_sae]`, W_dec `[d_sae, d_in]`, b_enc and b_dec in float32;
+`{name}_cfg.json` beside it holds act_name (the hook), act_size and dict_size. b_dec is subtracted
+from the input; the heads of hook_z are concatenated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import attrs
-
-from saecore.components import Component
-from saecore.hookspecs import hookimpl
-from saecore.releases.layout import Format
-from saecore.releases.repository import Repository
-from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors, required, same_size, setting
+from saecore.core.release import CatalogueFacts, Draft
+from saecore.plugins import Component, hookimpl
+from saecore.releases.file_patterns import SingleFiles
+from saecore.releases.tensor_reader import Tensors, required, same_size, setting
+from saecore.storage.repository import Repository
 
 
-@attrs.frozen
-class ConnorRobConfig:
-    """This format has no settings."""
-
-
-class ConnorRob(Format):
+class ConnorRob(SingleFiles):
     """Reads SAEs of ckkissane/attn-saes-gpt2-small-all-layers."""
 
-    def recognise(self, files: Repository, path: str) -> bool:
+    def recognize(self, files: Repository, path: str) -> bool:
         """Whether `path` is a .pt file with its configuration beside it."""
         return path.endswith(".pt") and files.has(path) and files.has(_config(path))
 
-    def list(self, files: Repository) -> Sequence[str]:
-        """Every such file."""
-        return [one for one in files.files if self.recognise(files, one)]
-
-    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+    def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read both files."""
         label = f"{files.name}/{path}"
         tensors = Tensors(files.torch(path), label)
@@ -58,17 +46,15 @@ class ConnorRob(Format):
 
 
 def _config(path: str) -> str:
-    """The name of the configuration of a .pt file."""
+    """The configuration's name, from that of the .pt file."""
     return f"{path.removesuffix('.pt')}_cfg.json"
 
 
 @hookimpl
 def saecore_components() -> Iterable[Component]:
-    """Offer the format."""
     yield Component(
         kind="release",
         name="connor_rob_hook_z",
-        config=ConnorRobConfig,
         build=ConnorRob,
         summary="ReLU SAEs of GPT-2 small's attention (<name>.pt, <name>_cfg.json)",
     )

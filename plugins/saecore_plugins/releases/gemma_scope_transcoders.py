@@ -1,9 +1,9 @@
-"""Gemma Scope transcoders: from the input of an MLP of Gemma 2 to its output, with JumpReLU.
+"""Gemma Scope transcoders: from the input of a Gemma 2 MLP to its output, with JumpReLU.
 
 `{path}/params.npz` in a repository named `gemma-scope-<model>-<pt|it>-transcoders` holds W_enc
 `[d_in, d_sae]`, W_dec `[d_sae, d_out]`, b_enc, b_dec and threshold in float32, under these names or
-others that were in use (`wenc`, `w_e`, …), large or small. They read ln2.hook_normalized, which is
-before the norm's own weight, and nothing is subtracted from it.
+older ones (`wenc`, `w_e`, …), in any case. Transcoders read ln2.hook_normalized, which is before
+the norm's weight; nothing is subtracted from the input.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-import attrs
-
-from saecore.components import Component
+from saecore.core.release import CatalogueFacts, Draft
 from saecore.errors import ReleaseError
-from saecore.hookspecs import hookimpl
-from saecore.releases.layout import Folders
-from saecore.releases.repository import Repository
-from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors, same_size
+from saecore.plugins import Component, hookimpl
+from saecore.releases.file_patterns import Folders
+from saecore.releases.tensor_reader import Tensors, same_size
+from saecore.storage.repository import Repository
 
 NAME = re.compile(r"gemma-scope-(\d+b)-(pt|it)-transcoders\b")
-"""Names of repositories: model, pretrained or instruction-tuned."""
+"""Repository names: model, and pretrained or instruction-tuned."""
 
 OTHERS = re.compile(r"gemma-scope-[\w-]+-(res|mlp|att)\b")
-"""Names of repositories with the same files that hold no transcoders."""
+"""Names of repositories that hold SAEs in the same files."""
 
 NAMES = {
     "w_enc": "W_enc", "wenc": "W_enc", "w_e": "W_enc",
@@ -33,12 +30,7 @@ NAMES = {
     "b_enc": "b_enc", "benc": "b_enc", "b_e": "b_enc",
     "b_dec": "b_dec", "bdec": "b_dec", "b_d": "b_dec",
 }  # fmt: skip
-"""Names of arrays in small letters, and ours."""
-
-
-@attrs.frozen
-class GemmaScopeTranscodersConfig:
-    """This format has no settings."""
+"""Array names in lower case, and the corresponding parameters."""
 
 
 class GemmaScopeTranscoders(Folders):
@@ -46,27 +38,28 @@ class GemmaScopeTranscoders(Folders):
 
     names = ("params.npz",)
 
-    def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` has params.npz in a repository whose name does not say SAEs."""
+    def recognize(self, files: Repository, path: str) -> bool:
+        """Whether `path` has params.npz, in a repository that is not one of SAEs by its name."""
         return files.has(f"{path}/params.npz") and OTHERS.search(files.name) is None
 
-    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+    def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read params.npz."""
         file = f"{path}/params.npz"
-        found = {name.lower(): one for name, one in files.npz(file).items()}
-        arrays = {NAMES.get(name, name): one for name, one in found.items()}
+        arrays = {
+            NAMES.get(name.lower(), name.lower()): array for name, array in files.npz(file).items()
+        }
         tensors = Tensors(arrays, f"{files.name}/{file}")
         weights = {name: tensors.take(name, 2) for name in ("W_enc", "W_dec")}
         weights |= {name: tensors.take(name, 1) for name in ("b_enc", "b_dec", "threshold")}
         tensors.end()
         d_in, d_out = weights["W_enc"].shape[0], weights["W_dec"].shape[1]
         same_size(tensors.label, "W_dec", d_out, "W_enc's d_in", d_in)
-        place = f"{files.name}/{path}"
-        name = NAME.search(place)
-        inside = place[name.end() :] if name is not None else path
+        label = f"{files.name}/{path}"
+        name = NAME.search(label)
+        inside = label[name.end() :] if name is not None else path
         layer, l0 = re.search(r"\blayer_(\d+)", inside), re.search(r"\baverage_l0_(\d+)", inside)
         if layer is None:
-            raise ReleaseError(f"{place}: expected layer_<n> in the path, which says what it reads")
+            raise ReleaseError(f"{label}: expected layer_<n> in the path, which gives the hook")
         metadata = {
             "model_name": name and f"gemma-2-{name[1]}{'-it' if name[2] == 'it' else ''}",
             "hook_name": f"blocks.{layer[1]}.ln2.hook_normalized",
@@ -83,11 +76,9 @@ class GemmaScopeTranscoders(Folders):
 
 @hookimpl
 def saecore_components() -> Iterable[Component]:
-    """Offer the format."""
     yield Component(
         kind="release",
         name="gemma_scope_transcoders",
-        config=GemmaScopeTranscodersConfig,
         build=GemmaScopeTranscoders,
         summary="Gemma Scope: JumpReLU transcoders of Gemma 2's MLPs (params.npz)",
     )

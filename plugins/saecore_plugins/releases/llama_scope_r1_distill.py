@@ -1,14 +1,15 @@
-"""Llama Scope R1 Distill: JumpReLU SAEs of DeepSeek-R1-Distill-Llama-8B, in OpenMOSS' second form.
+"""Llama Scope R1 Distill: JumpReLU SAEs of DeepSeek-R1-Distill-Llama-8B, in OpenMOSS' second
+format.
 
 `{path}/sae_weights.safetensors` holds encoder.weight `[d_sae, d]`, encoder.bias, decoder.weight
 `[d, d_sae]`, decoder.bias, log_jumprelu_threshold `[d_sae]` and
-dataset_average_activation_norm.<hook>; `{path}/config.json` the rest. Activations are scaled by s =
-sqrt(d) / that norm, which is folded into the weights here. Thresholds are those of scaled
+dataset_average_activation_norm.<hook>; `{path}/config.json` has the settings. Activations are
+scaled by s = sqrt(d) / that norm, which is folded into the weights here. Thresholds apply to scaled
 activations. Nothing is subtracted from the input.
 
-A latent is active where n · pre > θ, with n the norm of its decoder row as it is stored if
-sparsity_include_decoder_norm, so that its threshold is θ / n. (SAELens 6.54 leaves n out, takes s
-from its catalogue alone, and calls the model meta-llama/Llama-3.1-8B.)
+A latent is active if n · pre > θ, where n is the norm of its stored decoder row if
+sparsity_include_decoder_norm, so its threshold is θ / n. (SAELens 6.54 ignores n, takes s only from
+its catalogue, and names the model meta-llama/Llama-3.1-8B.)
 """
 
 from __future__ import annotations
@@ -17,35 +18,27 @@ import math
 import posixpath
 from collections.abc import Iterable, Sequence
 
-import attrs
-
-from saecore.components import Component
+from saecore.core.release import CatalogueFacts, Draft
 from saecore.errors import ReleaseError
-from saecore.hookspecs import hookimpl
-from saecore.releases.layout import Format
-from saecore.releases.repository import Repository
-from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors, required, same_size, setting
+from saecore.plugins import Component, hookimpl
+from saecore.releases.file_patterns import Format
+from saecore.releases.tensor_reader import Tensors, required, same_size, setting
+from saecore.storage.repository import Repository
 
 ONLY = {"act_fn": "jumprelu", "norm_activation": "dataset-wise", "use_glu_encoder": False}
-"""Settings that are the same in all that was published; no other value is read."""
+"""Settings with one value in all published SAEs; other values are refused."""
 
 NORM = "dataset_average_activation_norm."
-"""Names of the tensors that hold mean norms of activations, before the hook."""
+"""Prefix of the tensors that hold mean norms of activations; the hook follows."""
 
 TOLERANCE = 0.01
-"""By how much the factors of file and catalogue may differ."""
-
-
-@attrs.frozen
-class LlamaScopeR1DistillConfig:
-    """This format has no settings."""
+"""Largest relative difference of the factors in file and catalogue."""
 
 
 class LlamaScopeR1Distill(Format):
     """Reads SAEs of fnlp/Llama-Scope-R1-Distill."""
 
-    def recognise(self, files: Repository, path: str) -> bool:
+    def recognize(self, files: Repository, path: str) -> bool:
         """Whether `path` has both files, and weights with these names."""
         return (
             files.has(f"{path}/config.json")
@@ -54,23 +47,26 @@ class LlamaScopeR1Distill(Format):
         )
 
     def list(self, files: Repository) -> Sequence[str]:
-        """Every folder with both files, if the first is of this format."""
+        """List every folder with both files, if the first is of this format."""
         end = "sae_weights.safetensors"
-        folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
-        found = [one for one in folders if files.has(f"{one}/config.json")]
-        return found if found and self.recognise(files, found[0]) else []
+        names = [name for name in files.files if posixpath.basename(name) == end]
+        folders = [posixpath.dirname(name) for name in names]
+        folders = [folder for folder in folders if files.has(f"{folder}/config.json")]
+        return folders if folders and self.recognize(files, folders[0]) else []
 
-    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+    def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read both files."""
         name = f"{path}/config.json"
         table, where = files.json(name), f"{files.name}/{name}"
         for key, value in ONLY.items():
             got = table.get(key)
             if got != value:
-                raise ReleaseError(f"{where}: {key}: only {value!r} is read, got {got!r:.80}")
-        hook, out = (required(table, f"hook_point_{one}", str, where) for one in ("in", "out"))
+                raise ReleaseError(f"{where}: {key}: expected {value!r}, got {got!r:.80}")
+        hook, out = (required(table, f"hook_point_{end}", str, where) for end in ("in", "out"))
         if hook != out:
-            raise ReleaseError(f"{where}: hook_point_out: transcoders were not published so")
+            raise ReleaseError(
+                f"{where}: hook_point_out: expected {hook!r}, got {out!r}; no transcoders"
+            )
         label = f"{files.name}/{path}/sae_weights.safetensors"
         tensors = Tensors(files.safetensors(f"{path}/sae_weights.safetensors"), label)
         encoder = tensors.take("encoder.weight", 2).float()  # [d_sae, d]
@@ -105,8 +101,8 @@ class LlamaScopeR1Distill(Format):
         return Draft.of("jumprelu", weights, metadata, warnings=warnings)
 
 
-def _scale(tensors: Tensors, hook: str, d: int, facts: Facts) -> tuple[float, list[str]]:
-    """The factor of the activations; the catalogue's where the file disagrees, with a warning."""
+def _scale(tensors: Tensors, hook: str, d: int, facts: CatalogueFacts) -> tuple[float, list[str]]:
+    """The factor for the activations; if file and catalogue disagree, the catalogue's."""
     known = facts.norm_scaling_factor
     name = f"{NORM}{hook}"
     norm = float(tensors.take(name, 0)) if name in tensors.names else 0.0
@@ -116,23 +112,21 @@ def _scale(tensors: Tensors, hook: str, d: int, facts: Facts) -> tuple[float, li
                 f"{tensors.label}: {name}: expected the positive mean norm of activations"
             )
         return known, []
-    own = float(d**0.5 / norm)
-    if known is None or abs(own / known - 1) <= TOLERANCE:
-        return own, []
-    line = (
-        f"{tensors.label}: the activations' factor is {own:.4g} by the file, {known:.4g} by the "
-        "catalogue; the catalogue's is used"
+    in_file = float(d**0.5 / norm)
+    if known is None or abs(in_file / known - 1) <= TOLERANCE:
+        return in_file, []
+    warning = (
+        f"{tensors.label}: the factor for the activations is {in_file:.4g} in the file and "
+        f"{known:.4g} in the catalogue; the catalogue's is used"
     )
-    return known, [line]
+    return known, [warning]
 
 
 @hookimpl
 def saecore_components() -> Iterable[Component]:
-    """Offer the format."""
     yield Component(
         kind="release",
         name="llama_scope_r1_distill",
-        config=LlamaScopeR1DistillConfig,
         build=LlamaScopeR1Distill,
         summary="Llama Scope: SAEs of DeepSeek-R1-Distill-Llama-8B (sae_weights.safetensors)",
     )

@@ -1,19 +1,20 @@
 """Language-Model-SAEs (OpenMOSS, Llamascopium): SAEs and transcoders with ReLU, JumpReLU or TopK.
 
-`{path}/config.json` and weights beside it: sae_weights.safetensors, sae_weights.pt (`{"sae": …}`),
-or pruned or final ones in checkpoints/. They hold W_E `[d, d_sae]`, b_E, W_D `[d_sae, d]`, b_D
-unless use_decoder_bias is false, activation_function.log_jumprelu_threshold, and for each hook
-dataset_average_activation_norm.<hook>, which means something with norm_activation "dataset-wise"
-only.
+`{path}/config.json` has the settings. The weights beside it are sae_weights.safetensors,
+sae_weights.pt (`{"sae": …}`), or the pruned or final ones in checkpoints/. They hold W_E
+`[d, d_sae]`, b_E, W_D `[d_sae, d]`, b_D unless use_decoder_bias is false,
+activation_function.log_jumprelu_threshold, and dataset_average_activation_norm.<hook> for each
+hook, which is used only with norm_activation "dataset-wise".
 
-Activations are scaled by s = sqrt(d) / that norm ("dataset-wise", s_in and s_out of the two hooks,
-folded into the weights here), by sqrt(d) / ‖x‖ ("token-wise") or not at all ("inference"). Nothing
-is subtracted from the input. With n the norm of the decoder row as it is stored if
-sparsity_include_decoder_norm, else 1, features are act(n · pre) / n: thresholds become θ / n, and
-TopK ranks by n · pre and reports pre. Two hooks make a transcoder.
+Activations are scaled by s = sqrt(d) / that norm ("dataset-wise", with s_in and s_out for the two
+hooks, folded into the weights here), by sqrt(d) / ‖x‖ ("token-wise") or not at all ("inference").
+Nothing is subtracted from the input. Features are act(n · pre) / n, where n is the norm of the
+stored decoder row if sparsity_include_decoder_norm and else 1: thresholds become θ / n, and TopK
+ranks by n · pre and outputs pre. Two different hooks make a transcoder.
 
-What no architecture of ours says is refused with its key: use_glu_encoder, act_fn "batchtopk" (its
-features depend on the batch), norm_activation "batch-wise", other values of sae_type, .dcp files.
+Settings that no architecture of saecore expresses are refused: use_glu_encoder, act_fn "batchtopk"
+(its features depend on the batch), norm_activation "batch-wise", other values of sae_type, .dcp
+files.
 """
 
 from __future__ import annotations
@@ -24,65 +25,58 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from saecore.components import Component
+from saecore.core.release import CatalogueFacts, Draft
 from saecore.errors import ReleaseError
-from saecore.hookspecs import hookimpl
-from saecore.releases.layout import Format
-from saecore.releases.repository import Repository
-from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors, required, same_size
+from saecore.plugins import Component, hookimpl
+from saecore.releases.file_patterns import Format
+from saecore.releases.tensor_reader import Tensors, required, same_size
+from saecore.storage.repository import Repository
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saecore.sae import SAE
+    from saecore.core.sae import SAE
 
 FILES = tuple(
-    f"{one}.{kind}"
-    for one in ("sae_weights", "checkpoints/pruned", "checkpoints/final")
-    for kind in ("safetensors", "pt")
+    f"{name}.{extension}"
+    for name in ("sae_weights", "checkpoints/pruned", "checkpoints/final")
+    for extension in ("safetensors", "pt")
 )
-"""Names of weights, those that count first."""
+"""Files of weights, in order of preference."""
 
 KEYS = {"sae_type", "d_model", "expansion_factor", "act_fn", "hook_point_in", "hook_point_out"}
-"""Settings by which a config.json is known for one of this format."""
+"""Keys that identify a config.json of this format."""
 
 NORM = "dataset_average_activation_norm."
-"""Names of the tensors that hold mean norms of activations, before the hook."""
+"""Prefix of the tensors that hold mean norms of activations; the hook follows."""
 
 TINY = 2.0**-126
-"""The smallest threshold that has a logarithm in float32 arithmetic."""
+"""The smallest threshold with a logarithm in float32 arithmetic."""
 
 THRESHOLD = "activation_function.log_jumprelu_threshold"
-"""The tensor of the thresholds' logarithms."""
-
-
-@attrs.frozen
-class LlamascopiumConfig:
-    """This format has no settings."""
+"""The tensor of log thresholds."""
 
 
 class Llamascopium(Format):
-    """Reads what OpenMOSS/Language-Model-SAEs writes."""
+    """Reads and writes files of OpenMOSS/Language-Model-SAEs."""
 
-    def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` has such a config.json, and weights with other names than R1 Distill's."""
-        if not files.has(f"{path}/config.json") or not (found := _weights(files, path)):
+    def recognize(self, files: Repository, path: str) -> bool:
+        """Whether `path` has such a config.json, and weights that are not R1 Distill's."""
+        if not files.has(f"{path}/config.json") or not (weights := _weights(files, path)):
             return False
         if not files.json(f"{path}/config.json").keys() >= KEYS:
             return False
-        return found.endswith(".pt") or "W_E" in files.tensor_names(found)
+        return weights.endswith(".pt") or "W_E" in files.tensor_names(weights)
 
     def list(self, files: Repository) -> Sequence[str]:
-        """Every folder with a config.json and weights, if the first is of this format."""
+        """List every folder with a config.json and weights, if the first is of this format."""
         end = "config.json"
-        folders = [posixpath.dirname(one) for one in files.files if posixpath.basename(one) == end]
-        found = [one for one in folders if _weights(files, one)]
-        return found if found and self.recognise(files, found[0]) else []
+        names = [name for name in files.files if posixpath.basename(name) == end]
+        folders = [posixpath.dirname(name) for name in names]
+        folders = [folder for folder in folders if _weights(files, folder)]
+        return folders if folders and self.recognize(files, folders[0]) else []
 
-    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+    def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read configuration and weights."""
         table, where = files.json(f"{path}/config.json"), f"{files.name}/{path}/config.json"
         _refuse(table, where)
@@ -94,14 +88,14 @@ class Llamascopium(Format):
         if file.endswith(".pt") and isinstance(content, dict):
             content = content.get("sae", content)
         tensors = Tensors(content, label)
-        hook, out = (required(table, f"hook_point_{one}", str, where) for one in ("in", "out"))
-        W_enc, W_dec = (tensors.take(one, 2).float() for one in ("W_E", "W_D"))
+        hook, out = (required(table, f"hook_point_{end}", str, where) for end in ("in", "out"))
+        W_enc, W_dec = (tensors.take(name, 2).float() for name in ("W_E", "W_D"))
         d_in, d_sae = W_enc.shape
         d_model = required(table, "d_model", int, where)
-        told = int(d_model * required(table, "expansion_factor", float, where))
+        expected = int(d_model * required(table, "expansion_factor", float, where))
         same_size(label, "W_D", W_dec.shape[0], "W_E's d_sae", d_sae)
         same_size(label, "W_E", d_in, "d_model", d_model)
-        same_size(label, "W_E", d_sae, "d_model · expansion_factor", told)
+        same_size(label, "W_E", d_sae, "d_model · expansion_factor", expected)
         s_in = s_out = 1.0
         scaling, transcoder = table["norm_activation"], out != hook
         if scaling == "dataset-wise":
@@ -109,7 +103,7 @@ class Llamascopium(Format):
             s_out = _scale(tensors, out, W_dec.shape[1]) if transcoder else s_in
         elif scaling == "token-wise" and transcoder:
             raise ReleaseError(f'{where}: norm_activation: "token-wise" transcoders are not read')
-        tensors.drop(one for one in tensors.names if one.startswith(NORM))
+        tensors.drop(name for name in tensors.names if name.startswith(NORM))
         norms = W_dec.norm(dim=1) if table["sparsity_include_decoder_norm"] else None
         weights = {
             "W_enc": W_enc * s_in,
@@ -129,43 +123,43 @@ class Llamascopium(Format):
             "hook_name": hook,
             "hook_name_out": out if transcoder else None,
         }
-        own = _method(table, norms is not None, transcoder, where)
+        settings = _architecture(table, norms is not None, transcoder, where)
         if scaling == "token-wise":
-            own["normalize_activations"] = "constant_norm_rescale"
+            settings["normalize_activations"] = "constant_norm_rescale"
         if transcoder:
-            own["d_out"] = W_dec.shape[1]
-        return Draft.of(own.pop("architecture"), weights, metadata, **own)
+            settings["d_out"] = W_dec.shape[1]
+        return Draft.of(settings.pop("architecture"), weights, metadata, **settings)
 
     def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
         """Write config.json and sae_weights.safetensors.
 
         Raises:
-            ReleaseError: that library does not compute this SAE.
+            ReleaseError: the library cannot express this SAE.
         """
-        from saecore.files import write_json, write_tensors
         from saecore.releases.build import weights
-        from saecore.releases.writing import Expressible, centred, published
+        from saecore.releases.export_form import Expressible, centered, inference_form
+        from saecore.storage.files import write_json, write_tensors
 
-        sae = published(sae)
+        sae = inference_form(sae)
         can = Expressible("llamascopium", sae)
         name = can.architecture("standard", "jumprelu", "topk", "ranked_topk", "transcoder",
                                 "jumprelu_transcoder", "topk_transcoder")  # fmt: skip
         cfg, metadata = sae.cfg, sae.cfg.metadata
-        can.plain("none", *(() if sae.separate_target else ("constant_norm_rescale",)))
+        can.check_processing("none", *(() if sae.separate_target else ("constant_norm_rescale",)))
         if cfg.d_out != cfg.d_in:
-            raise can.refused("d_out", cfg.d_out, f"d_out = d_in (here {cfg.d_in}) only")
+            raise can.refusal("d_out", cfg.d_out, f"d_out = d_in (here {cfg.d_in}) only")
         hooks = [metadata.get("hook_name")] * 2
         if sae.separate_target:
             hooks[1] = metadata.get("hook_name_out")
         if None in hooks or (hooks[0] != hooks[1]) != sae.separate_target:
-            raise can.refused("hook_name, hook_name_out", hooks, "a hook, or two of a transcoder")
-        own = weights(centred(sae, False))
+            raise can.refusal("hook_name, hook_name_out", hooks, "one hook, or two for transcoders")
+        ours = weights(centered(sae, False))
         names = {"W_E": "W_enc", "b_E": "b_enc", "W_D": "W_dec", "b_D": "b_dec"}
-        tensors = {theirs: own[ours] for theirs, ours in names.items()}
+        tensors = {key: ours[parameter] for key, parameter in names.items()}
         act = {"standard": "relu", "transcoder": "relu"}.get(name, "topk")
-        if "threshold" in own:
-            act, theta = "jumprelu", own["threshold"].float()
-            # Thresholds of 0 and below are ReLU, as the smallest positive one is.
+        if "threshold" in ours:
+            act, theta = "jumprelu", ours["threshold"].float()
+            # Thresholds of 0 and below mean ReLU, and so does the smallest positive one.
             tensors[THRESHOLD] = theta.clamp(min=TINY).log()
         table = {
             "sae_type": "sae",
@@ -180,14 +174,14 @@ class Llamascopium(Format):
             "use_glu_encoder": False,
         }
         if act == "topk":
-            method = cfg.method.activation.config if sae.separate_target else cfg.method
-            table["top_k"] = method.k
+            config = cfg.architecture_config
+            table["top_k"] = config.activation.config.k if sae.separate_target else config.k
         write_tensors(directory / "sae_weights.safetensors", tensors)
         write_json(directory / "config.json", table)
 
 
 def _factor(d_in: int, d_sae: int) -> float:
-    """d_sae / d_in, such that int(d_in * factor) is d_sae."""
+    """d_sae / d_in, rounded so that int(d_in * factor) is d_sae."""
     factor = d_sae / d_in
     while int(d_in * factor) < d_sae:
         factor = math.nextafter(factor, math.inf)
@@ -195,12 +189,12 @@ def _factor(d_in: int, d_sae: int) -> float:
 
 
 def _weights(files: Repository, path: str) -> str:
-    """The file of the weights, or nothing."""
-    return next((f"{path}/{one}" for one in FILES if files.has(f"{path}/{one}")), "")
+    """The file of the weights, "" if there is none."""
+    return next((f"{path}/{name}" for name in FILES if files.has(f"{path}/{name}")), "")
 
 
 def _refuse(table: dict[str, Any], where: str) -> None:
-    """Name the key that says what no architecture of ours does."""
+    """Refuse settings that no architecture of saecore expresses."""
     expected: dict[str, tuple[object, ...]] = {
         "sae_type": ("sae",),
         "use_glu_encoder": (False, None),
@@ -210,11 +204,13 @@ def _refuse(table: dict[str, Any], where: str) -> None:
     }
     for key, values in expected.items():
         if table.get(key) not in values:
-            names = " or ".join(repr(one) for one in values if one is not None)
-            raise ReleaseError(f"{where}: {key}: only {names} is read, got {table.get(key)!r}")
+            names = " or ".join(repr(value) for value in values if value is not None)
+            raise ReleaseError(f"{where}: {key}: expected {names}, got {table.get(key)!r}")
 
 
-def _method(table: dict[str, Any], norms: bool, transcoder: bool, where: str) -> dict[str, Any]:
+def _architecture(
+    table: dict[str, Any], norms: bool, transcoder: bool, where: str
+) -> dict[str, Any]:
     """The architecture and its settings."""
     act = table["act_fn"]
     if act == "topk":
@@ -233,10 +229,10 @@ def _method(table: dict[str, Any], norms: bool, transcoder: bool, where: str) ->
 
 
 def _scale(tensors: Tensors, hook: str, d: int) -> float:
-    """The factor of the activations of one hook."""
+    """The factor for the activations of a hook."""
     name = f"{NORM}{hook}"
     if name not in tensors.names:
-        raise ReleaseError(f"{tensors.label}: {name}: missing, with norm_activation dataset-wise")
+        raise ReleaseError(f"{tensors.label}: {name}: missing; norm_activation is dataset-wise")
     norm = float(tensors.take(name, 0))
     if not 0 < norm < math.inf:
         raise ReleaseError(f"{tensors.label}: {name}: expected a positive number, got {norm}")
@@ -245,11 +241,9 @@ def _scale(tensors: Tensors, hook: str, d: int) -> float:
 
 @hookimpl
 def saecore_components() -> Iterable[Component]:
-    """Offer the format."""
     yield Component(
         kind="release",
         name="llamascopium",
-        config=LlamascopiumConfig,
         build=Llamascopium,
         summary="OpenMOSS' Language-Model-SAEs (config.json, sae_weights.safetensors)",
     )

@@ -1,12 +1,12 @@
-"""Cross-layer transcoders by mntss (circuit-tracer), one layer at a time: the path is its number N.
+"""Cross-layer transcoders by mntss (circuit-tracer), layer by layer: the path is the number N.
 
-`W_enc_<N>.safetensors` has W_enc_N `[d_sae, d]`, b_enc_N and b_dec_N, `W_dec_<N>.safetensors` has
-W_dec_N `[d_sae, layers - N, d]`: the directions written to layer N and to those after it;
-`config.yaml` has the model and the hooks. With threshold_N `[d_sae]` the features are JumpReLU ones
-(SAELens leaves it out), otherwise ReLU. Nothing is subtracted from the input.
+`W_enc_<N>.safetensors` has W_enc_N `[d_sae, d]`, b_enc_N and b_dec_N; `W_dec_<N>.safetensors` has
+W_dec_N `[d_sae, layers - N, d]`, the directions written to layer N and each later one;
+`config.yaml` has the model and the hooks. With threshold_N `[d_sae]` the activation is JumpReLU
+(SAELens ignores it), otherwise ReLU. Nothing is subtracted from the input.
 
-One layer by itself gives right features. Its decoder is the sum over the layers that it writes to,
-which is no reconstruction of any of them: a warning says so.
+A single layer gives correct features. Its decoder is summed over the layers that it writes to; the
+sum does not reconstruct any of them, and a warning says so.
 """
 
 from __future__ import annotations
@@ -15,51 +15,45 @@ import posixpath
 import re
 from collections.abc import Iterable, Sequence
 
-import attrs
-
-from saecore.components import Component
+from saecore.core.release import CatalogueFacts, Draft
 from saecore.errors import ReleaseError
-from saecore.hookspecs import hookimpl
-from saecore.releases.layout import Format
-from saecore.releases.repository import Repository
-from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors, setting
-
-
-@attrs.frozen
-class MntssConfig:
-    """This format has no settings."""
+from saecore.plugins import Component, hookimpl
+from saecore.releases.file_patterns import Format, cross_layer_warning
+from saecore.releases.tensor_reader import Tensors, setting
+from saecore.storage.repository import Repository
 
 
 class Mntss(Format):
     """Reads layers of mntss/clt-*."""
 
-    def recognise(self, files: Repository, path: str) -> bool:
+    def recognize(self, files: Repository, path: str) -> bool:
         """Whether `path` ends with the number of a layer that has both files."""
         return re.fullmatch(r"\d+", posixpath.basename(path)) is not None and all(
-            files.has(one) for one in _names(path)
+            files.has(name) for name in _names(path)
         )
 
     def list(self, files: Repository) -> Sequence[str]:
-        """The number of every layer."""
-        found = [re.fullmatch(r"((?:.*/)?)W_enc_(\d+)\.safetensors", one) for one in files.files]
-        paths = [f"{one[1]}{one[2]}" for one in found if one]
-        return sorted((one for one in paths if self.recognise(files, one)), key=_order)
+        """List the number of every layer."""
+        matches = [
+            re.fullmatch(r"((?:.*/)?)W_enc_(\d+)\.safetensors", name) for name in files.files
+        ]
+        paths = [f"{match[1]}{match[2]}" for match in matches if match]
+        return sorted((path for path in paths if self.recognize(files, path)), key=_order)
 
-    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+    def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read both files."""
         n = posixpath.basename(path)
-        reads, writes = _names(path)
-        tensors = Tensors(files.safetensors(reads), f"{files.name}/{reads}")
-        decoder = Tensors(files.safetensors(writes), f"{files.name}/{writes}")
+        encoder_file, decoder_file = _names(path)
+        tensors = Tensors(files.safetensors(encoder_file), f"{files.name}/{encoder_file}")
+        decoder = Tensors(files.safetensors(decoder_file), f"{files.name}/{decoder_file}")
         weights = {
             "W_enc": tensors.take(f"W_enc_{n}", 2).t(),
             "b_enc": tensors.take(f"b_enc_{n}", 1),
             "b_dec": tensors.take(f"b_dec_{n}", 1),
             "W_dec": decoder.take(f"W_dec_{n}", 3).float().sum(1),
         }
-        jumps = f"threshold_{n}" in tensors.names
-        if jumps:
+        has_threshold = f"threshold_{n}" in tensors.names
+        if has_threshold:
             weights["threshold"] = tensors.take(f"threshold_{n}", 1)
         tensors.end()
         decoder.end()
@@ -67,24 +61,23 @@ class Mntss(Format):
         table, where = files.yaml(name) if files.has(name) else {}, f"{files.name}/{name}"
         kind = setting(table, "model_kind", str, where)
         if kind not in (None, "cross_layer_transcoder"):
-            raise ReleaseError(f'{where}: model_kind: not "cross_layer_transcoder", but "{kind}"')
-        read = setting(table, "feature_input_hook", str, where) or "hook_resid_mid"
-        written = setting(table, "feature_output_hook", str, where) or "hook_mlp_out"
+            raise ReleaseError(
+                f'{where}: model_kind: expected "cross_layer_transcoder", got "{kind}"'
+            )
+        hook = setting(table, "feature_input_hook", str, where) or "hook_resid_mid"
+        hook_out = setting(table, "feature_output_hook", str, where) or "hook_mlp_out"
         metadata = {
             "model_name": setting(table, "model_name", str, where),
-            "hook_name": f"blocks.{n}.{read}",
-            "hook_name_out": f"blocks.{n}.{written}",
+            "hook_name": f"blocks.{n}.{hook}",
+            "hook_name_out": f"blocks.{n}.{hook_out}",
             "hook_head_index": None,
             "prepend_bos": True,
             "model_from_pretrained_kwargs": {"fold_ln": False},
         }
-        warning = (
-            f"{files.name}/{path}: one layer of a cross-layer transcoder: its features are right, "
-            "its reconstruction is not, for other layers contribute to every target"
-        )
-        architecture = "jumprelu_transcoder" if jumps else "transcoder"
+        architecture = "jumprelu_transcoder" if has_threshold else "transcoder"
         d_out = weights["W_dec"].shape[1]
-        return Draft.of(architecture, weights, metadata, [warning], d_out=d_out)
+        warnings = [cross_layer_warning(f"{files.name}/{path}")]
+        return Draft.of(architecture, weights, metadata, warnings, d_out=d_out)
 
 
 def _names(path: str) -> tuple[str, str]:
@@ -101,11 +94,9 @@ def _order(path: str) -> tuple[str, int]:
 
 @hookimpl
 def saecore_components() -> Iterable[Component]:
-    """Offer the format."""
     yield Component(
         kind="release",
         name="mntss",
-        config=MntssConfig,
         build=Mntss,
         summary="layers of mntss' cross-layer transcoders (W_enc_<n>.safetensors)",
     )

@@ -1,61 +1,47 @@
-"""Transcoders by mwhanna (circuit-tracer's per-layer sets): one `layer_<n>.safetensors` a layer.
+"""Transcoders by mwhanna (circuit-tracer's per-layer sets): one `layer_<n>.safetensors` per layer.
 
-W_enc is stored `[d_sae, d]`, W_dec `[d_sae, d]`, beside b_enc and b_dec, in bfloat16; ReLU; nothing
-is subtracted from the input. `config.yaml` has the model and the hooks, `wandb-config.yaml` (or
-`wanb-config.yaml`) the settings of training, each under `value`; without config.yaml the model is
-`Qwen/Qwen3-<size>B` of the repository's name. The hook that is read is the MLP's own input, after
-the norm with its weight, so weights must not be folded (`fold_ln` false).
+The file holds W_enc `[d_sae, d]`, W_dec `[d_sae, d]`, b_enc and b_dec, in bfloat16. The activation
+is ReLU; nothing is subtracted from the input. `config.yaml` has the model and the hooks,
+`wandb-config.yaml` (or `wanb-config.yaml`) the training settings, each under `value`; without
+config.yaml the model is `Qwen/Qwen3-<size>B`, from the repository's name. Transcoders read the
+MLP's input after the norm and its weight, so weights must not be folded (`fold_ln` false).
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-import attrs
-
-from saecore.components import Component
+from saecore.core.release import CatalogueFacts, Draft
 from saecore.errors import ReleaseError
-from saecore.hookspecs import hookimpl
-from saecore.releases.layout import Format
-from saecore.releases.repository import Repository
-from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors, same_size, setting
-
-FILE = re.compile(r"layer_(\d+)\.safetensors")
-"""File names: the layer."""
+from saecore.plugins import Component, hookimpl
+from saecore.releases.file_patterns import NamedFiles
+from saecore.releases.tensor_reader import Tensors, same_size, setting
+from saecore.storage.repository import Repository
 
 SETTINGS = ("wandb-config.yaml", "wanb-config.yaml")
-"""Settings of training; the second spelling is published."""
+"""Files of training settings; published files have both spellings."""
 
 
-@attrs.frozen
-class MwhannaConfig:
-    """This format has no settings."""
-
-
-class Mwhanna(Format):
+class Mwhanna(NamedFiles):
     """Reads transcoders of mwhanna/*-transcoders*."""
 
-    def recognise(self, files: Repository, path: str) -> bool:
-        """Whether `path` is a layer's file, beside settings of training or a set's config.yaml."""
-        if not files.has(path) or FILE.fullmatch(posixpath.basename(path)) is None:
+    pattern = re.compile(r"layer_(\d+)\.safetensors")
+    form = "layer_<n>.safetensors"
+
+    def recognize(self, files: Repository, path: str) -> bool:
+        """Whether `path` is a layer's file with training settings or config.yaml beside it."""
+        if not super().recognize(files, path):
             return False
         folder = posixpath.dirname(path)
-        return any(files.has(posixpath.join(folder, one)) for one in (*SETTINGS, "config.yaml"))
+        return any(files.has(posixpath.join(folder, name)) for name in (*SETTINGS, "config.yaml"))
 
-    def list(self, files: Repository) -> Sequence[str]:
-        """Every layer's file."""
-        return [one for one in files.files if self.recognise(files, one)]
-
-    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+    def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read the layer's file and the settings beside it."""
         label, folder = f"{files.name}/{path}", posixpath.dirname(path)
-        file = FILE.fullmatch(posixpath.basename(path))
-        if file is None:
-            raise ReleaseError(f"{label}: expected layer_<n>.safetensors")
+        layer = int(self.match(files, path)[1])
         tensors = Tensors(files.safetensors(path), label)
         weights = {
             "W_enc": tensors.take("W_enc", 2).t(),
@@ -63,12 +49,12 @@ class Mwhanna(Format):
             "W_dec": tensors.take("W_dec", 2),
             "b_dec": tensors.take("b_dec", 1),
         }
-        tensors.end("this format's transcoders are ReLU ones with four tensors")
+        tensors.end("transcoders of this format have four tensors")
         d_in, d_sae = weights["W_enc"].shape
         d_out = weights["W_dec"].shape[1]
         training = self._training(files, folder, label, d_in, d_sae)
         metadata = {
-            **self._hooks(files, folder, int(file[1])),
+            **self._hooks(files, folder, layer),
             "hook_head_index": None,
             "prepend_bos": True,
             "dataset_path": "monology/pile-uncopyrighted",
@@ -80,8 +66,8 @@ class Mwhanna(Format):
     def _training(
         self, files: Repository, folder: str, label: str, d_in: int, d_sae: int
     ) -> dict[str, Any]:
-        """Refuse settings of training that contradict the weights."""
-        for name in (posixpath.join(folder, one) for one in SETTINGS):
+        """Check the training settings against the weights; the context size, if known."""
+        for name in (posixpath.join(folder, file) for file in SETTINGS):
             if not files.has(name):
                 continue
             table, where = files.yaml(name), f"{files.name}/{name}"
@@ -92,12 +78,12 @@ class Mwhanna(Format):
             activation = setting(table, "act_fn.value", str, where)
             if activation not in (None, "relu"):
                 raise ReleaseError(f'{where}: act_fn: expected "relu", got "{activation}"')
-            # SAELens takes the batch size for the context's: one context was one batch.
+            # As in SAELens: a batch was one context.
             return {"context_size": setting(table, "batch_size.value", int, where)}
         return {}
 
     def _hooks(self, files: Repository, folder: str, layer: int) -> dict[str, Any]:
-        """Model and hooks."""
+        """Metadata: model and hooks."""
         name = posixpath.join(folder, "config.yaml")
         table, where = {}, f"{files.name}/{name}"
         if files.has(name):
@@ -106,24 +92,22 @@ class Mwhanna(Format):
         model = setting(table, "model_name", str, where) or (
             f"Qwen/Qwen3-{size[1]}B" if size else None
         )
-        read = setting(table, "feature_input_hook", str, where) or "mlp.hook_in"
-        written = setting(table, "feature_output_hook", str, where) or "mlp.hook_out"
-        # The output of the MLP, whichever of its two names is given.
-        written = "hook_mlp_out" if written == "mlp.hook_out" else written
+        hook = setting(table, "feature_input_hook", str, where) or "mlp.hook_in"
+        hook_out = setting(table, "feature_output_hook", str, where) or "mlp.hook_out"
+        # Both are names of the MLP's output.
+        hook_out = "hook_mlp_out" if hook_out == "mlp.hook_out" else hook_out
         return {
             "model_name": model,
-            "hook_name": f"blocks.{layer}.{read}",
-            "hook_name_out": f"blocks.{layer}.{written}",
+            "hook_name": f"blocks.{layer}.{hook}",
+            "hook_name_out": f"blocks.{layer}.{hook_out}",
         }
 
 
 @hookimpl
 def saecore_components() -> Iterable[Component]:
-    """Offer the format."""
     yield Component(
         kind="release",
         name="mwhanna",
-        config=MwhannaConfig,
         build=Mwhanna,
         summary="mwhanna's per-layer ReLU transcoders (layer_<n>.safetensors)",
     )

@@ -1,54 +1,41 @@
-"""Qwen Scope: TopK SAEs of Qwen models' residual streams, one `layer<n>.sae.pt` a layer.
+"""Qwen Scope: TopK SAEs of Qwen models' residual streams, one `layer<n>.sae.pt` per layer.
 
 The file holds W_enc `[d_sae, d]`, W_dec `[d, d_sae]`, b_enc and b_dec, in float32; b_dec is not
-subtracted from the input. k and the model stand in `config.json` at the repository's root
-(`k`, `base_model`, `d_model`, `d_sae`); without it they are read from the repository's name,
+subtracted from the input. `config.json` at the repository's root gives k and the model (`k`,
+`base_model`, `d_model`, `d_sae`); without it they come from the repository's name,
 `SAE-Res-<model>-W<thousands>K-L0_<k>`.
 
-The model card keeps the k largest pre-activations as they are; here, as in SAELens, those below
-zero become zero. They differ only for a token with fewer than k positive pre-activations.
+The model card keeps the k largest pre-activations even if negative; here, as in SAELens, negative
+ones become zero. This differs only for tokens with fewer than k positive pre-activations.
 """
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterable
 
-import attrs
-
-from saecore.components import Component
+from saecore.core.release import CatalogueFacts, Draft
 from saecore.errors import ReleaseError
-from saecore.hookspecs import hookimpl
-from saecore.releases.layout import NamedFiles
-from saecore.releases.repository import Repository
-from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors, same_size, setting
-
-FILE = re.compile(r"layer(\d+)\.sae\.pt")
-"""File names: the layer."""
+from saecore.plugins import Component, hookimpl
+from saecore.releases.file_patterns import NamedFiles
+from saecore.releases.tensor_reader import Tensors, same_size, setting
+from saecore.storage.repository import Repository
 
 REPOSITORY = re.compile(r"SAE-Res-(.+)-W\d+K-L0_(\d+)")
 """Repository names: the model and k."""
 
 
-@attrs.frozen
-class QwenScopeConfig:
-    """This format has no settings."""
-
-
 class QwenScope(NamedFiles):
     """Reads SAEs of Qwen/SAE-Res-*."""
 
-    pattern = FILE
+    pattern = re.compile(r"layer(\d+)\.sae\.pt")
+    form = "layer<n>.sae.pt"
 
-    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
-        """Read the file, and config.json where there is one."""
+    def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
+        """Read the file, and config.json if there is one."""
         label = f"{files.name}/{path}"
-        file = FILE.fullmatch(posixpath.basename(path))
-        if file is None:
-            raise ReleaseError(f"{label}: expected layer<n>.sae.pt")
-        model, k, sizes = self._described(files)
+        layer = int(self.match(files, path)[1])
+        model, k, sizes = self._description(files)
         if k is None:
             raise ReleaseError(
                 f"{label}: k is unknown: no k in {files.name}/config.json and no L0_<k> in the "
@@ -65,7 +52,6 @@ class QwenScope(NamedFiles):
         d_in, d_sae = weights["W_enc"].shape
         same_size(label, "W_enc", d_in, "config.json's d_model", sizes[0])
         same_size(label, "W_enc", d_sae, "config.json's d_sae", sizes[1])
-        layer = int(file[1])
         metadata = {
             "model_name": model,
             "hook_name": f"blocks.{layer}.hook_resid_post",
@@ -77,10 +63,10 @@ class QwenScope(NamedFiles):
         }
         return Draft.of("topk", weights, metadata, k=k)
 
-    def _described(
+    def _description(
         self, files: Repository
     ) -> tuple[str | None, int | None, tuple[int | None, int | None]]:
-        """Model, k, and d_in and d_sae, as far as configuration and name say them."""
+        """Model, k, and (d_in, d_sae), from the configuration or the repository's name."""
         name = REPOSITORY.search(files.name)
         model, k = (f"Qwen/{name[1]}", int(name[2])) if name else (None, None)
         if not files.has("config.json"):
@@ -101,11 +87,9 @@ class QwenScope(NamedFiles):
 
 @hookimpl
 def saecore_components() -> Iterable[Component]:
-    """Offer the format."""
     yield Component(
         kind="release",
         name="qwen_scope",
-        config=QwenScopeConfig,
         build=QwenScope,
         summary="Qwen Scope: TopK SAEs of Qwen models (layer<n>.sae.pt)",
     )

@@ -1,14 +1,13 @@
 """SAELens: `{path}/cfg.json`, `sae_weights.safetensors` and, if published, `sparsity.safetensors`.
 
-Tensors have our names: W_enc `[d_in, d_sae]`, W_dec `[d_sae, d_out]`, and so on. Files of version 6
-hold what they need, provenance under `metadata`. Files from before are one flat table of settings,
-or the whole configuration of a run: old names are translated (hook_point, activation_fn_str,
-normalize_activations = true), activation_fn "topk" makes the architecture topk, provenance is
-gathered in `metadata`, and the rest means nothing to an SAE that is trained.
+Tensors are named like parameters: W_enc `[d_in, d_sae]`, W_dec `[d_sae, d_out]`, and so on. Files
+of version 6 have their provenance under `metadata`. Older files are one flat table of settings, or
+the whole configuration of a run: old names are translated (hook_point, activation_fn_str,
+normalize_activations = true), activation_fn "topk" means the architecture topk, provenance is moved
+to `metadata`, and training settings are dropped.
 
-`expected_average_only_in` needs the factor of the catalogue, for it is not in the files: without
-one the SAE is refused, because its features would be wrong. (SAELens 6.54 warns and does not
-scale.)
+`expected_average_only_in` needs a factor that is not in the files but in the catalogue. Without it
+the SAE is refused, because its features would be wrong. (SAELens 6.54 warns and does not scale.)
 """
 
 from __future__ import annotations
@@ -17,27 +16,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from saecore.components import Component
+from saecore.core.release import CatalogueFacts, Draft
 from saecore.errors import ReleaseError
-from saecore.hookspecs import hookimpl
-from saecore.releases.layout import Folders
-from saecore.releases.repository import Repository
-from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors, required, setting
+from saecore.plugins import Component, hookimpl
+from saecore.releases.file_patterns import Folders
+from saecore.releases.tensor_reader import Tensors, required, setting
+from saecore.storage.repository import Repository
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saecore.sae import SAE
+    from saecore.core.sae import SAE
 
 OLD_NAMES = {
     "hook_point": "hook_name",
     "hook_point_head_index": "hook_head_index",
     "activation_fn_str": "activation_fn",
 }
-"""Names of settings before version 6, and what they became."""
+"""New names of settings, by their names before version 6."""
 
 PROVENANCE = (
     "model_name", "hook_name", "model_class_name", "hook_head_index",
@@ -46,23 +42,18 @@ PROVENANCE = (
     "sae_lens_training_version", "hook_name_out", "hook_head_index_out", "hf_hook_name",
     "hf_hook_name_out",
 )  # fmt: skip
-"""Settings before version 6 that are metadata since."""
+"""Settings that version 6 moved to metadata."""
 
 NORMALIZATIONS = {True: "expected_average_only_in", False: "none", None: "none"}
-"""What normalize_activations may be in old files, beside names."""
-
-
-@attrs.frozen
-class SAELensConfig:
-    """This format has no settings."""
+"""Values of normalize_activations in old files that are not names."""
 
 
 class SAELens(Folders):
-    """Reads what SAELens and saecore write."""
+    """Reads and writes files of SAELens and saecore."""
 
     names = ("cfg.json", "sae_weights.safetensors")
 
-    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+    def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read the three files."""
         cfg, where = files.json(f"{path}/cfg.json"), f"{files.name}/{path}/cfg.json"
         if not _is_new(cfg):
@@ -75,9 +66,9 @@ class SAELens(Folders):
             factor = facts.norm_scaling_factor
             if factor is None:
                 raise ReleaseError(
-                    f"{where}: normalize_activations: it was trained on activations scaled to an "
-                    'average norm ("expected_average_only_in"), and the factor is neither in the '
-                    "file nor in a catalogue; without it its features would be wrong"
+                    f"{where}: normalize_activations: trained on activations that were scaled to "
+                    'an average norm ("expected_average_only_in"), and the factor is neither in '
+                    "the file nor in a catalogue; without it the features would be wrong"
                 )
             cfg["normalize_activations"] = "none"
         if "transcoder" in str(cfg.get("architecture")) and cfg.get("apply_b_dec_to_input"):
@@ -90,31 +81,33 @@ class SAELens(Folders):
         scaling = tensors.pop("scaling_factor", None)
         if scaling is not None and bool((scaling != 1).any()):
             raise ReleaseError(
-                f"{files.name}/{file}: scaling_factor: not 1 everywhere; features that were scaled "
-                "after training cannot be expressed"
+                f"{files.name}/{file}: scaling_factor: not 1 everywhere; features that were "
+                "scaled after training are not supported"
             )
-        return Draft(cfg, tensors, _sparsity(files, path, cfg), input_scale=factor)
+        return Draft(
+            cfg=cfg, tensors=tensors, sparsity=_sparsity(files, path, cfg), input_scale=factor
+        )
 
     def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
-        """Write the three files, as `SAE.save_model`, but only what SAELens 6 has a class for.
+        """Write the three files like `SAE.save_model`, for architectures that SAELens 6 has.
 
         Raises:
-            ReleaseError: SAELens 6 computes something else, or nothing, from such files.
+            ReleaseError: SAELens 6 would not read the files, or would compute something else.
         """
-        from saecore.releases.writing import Expressible, published
-        from saecore.saved import READABLE, write_sae
+        from saecore.releases.export_form import Expressible, inference_form
+        from saecore.releases.saelens_files import READABLE, write_sae
 
-        sae = published(sae)
+        sae = inference_form(sae)
         can = Expressible("saelens", sae)
         can.architecture(*READABLE)
         normalization = sae.cfg.normalize_activations
         if sae.separate_target and normalization != "none":
-            raise can.refused("normalize_activations", normalization, "none for transcoders")
+            raise can.refusal("normalize_activations", normalization, "none for transcoders")
         write_sae(sae, directory, sparsity)
 
 
 def _is_new(cfg: dict[str, Any]) -> bool:
-    """Whether version 6 or a later one wrote it."""
+    """Whether version 6 or later wrote it."""
     metadata = cfg.get("metadata")
     if not isinstance(metadata, dict):
         return False
@@ -123,8 +116,8 @@ def _is_new(cfg: dict[str, Any]) -> bool:
 
 
 def _migrated(old: dict[str, Any], where: str) -> dict[str, Any]:
-    """A configuration from before version 6 as version 6 writes it."""
-    old = {OLD_NAMES.get(key, key): one for key, one in old.items()}
+    """Convert a configuration from before version 6 to that of version 6."""
+    old = {OLD_NAMES.get(key, key): value for key, value in old.items()}
     cfg: dict[str, Any] = {
         "architecture": setting(old, "architecture", str, where) or "standard",
         "d_in": required(old, "d_in", int, where),
@@ -155,25 +148,24 @@ def _migrated(old: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _sparsity(files: Repository, path: str, cfg: dict[str, Any]) -> Tensor | None:
-    """log10 of firing frequencies `[d_sae]`, where they were published."""
+    """log10 of firing frequencies `[d_sae]`, if published."""
     file = f"{path}/sparsity.safetensors"
     if not files.has(file):
         return None
-    found = Tensors(files.safetensors(file), f"{files.name}/{file}").take("sparsity", 1)
-    if len(found) != cfg.get("d_sae"):
+    sparsity = Tensors(files.safetensors(file), f"{files.name}/{file}").take("sparsity", 1)
+    if len(sparsity) != cfg.get("d_sae"):
         raise ReleaseError(
-            f"{files.name}/{file}: sparsity: expected {cfg.get('d_sae')} numbers, got {len(found)}"
+            f"{files.name}/{file}: sparsity: expected {cfg.get('d_sae')} numbers, "
+            f"got {len(sparsity)}"
         )
-    return found
+    return sparsity
 
 
 @hookimpl
 def saecore_components() -> Iterable[Component]:
-    """Offer the format."""
     yield Component(
         kind="release",
         name="saelens",
-        config=SAELensConfig,
         build=SAELens,
         summary="SAELens 6 and before, and saecore itself (cfg.json, sae_weights.safetensors)",
     )

@@ -1,16 +1,16 @@
 """sparsify (EleutherAI's SAEs and skip transcoders): `{hookpoint}/cfg.json`, `sae.safetensors`.
 
-encoder.weight `[d_sae, d]`, encoder.bias, W_dec `[d_sae, d]` (as is), b_dec and, with
+The tensors are encoder.weight `[d_sae, d]`, encoder.bias, W_dec `[d_sae, d]`, b_dec and, with
 `skip_connection`, W_skip `[d, d]`. `activation` is "topk" (the k largest) or "groupmax" (the
-largest of each of k equal runs of latents), both after ReLU; files of 2024 with `signed` keep the k
-largest in absolute value, signs and all. b_dec is subtracted from the input unless `transcode` is
-true; a transcoder that subtracts it has it folded into b_enc here. d_sae is `num_latents` or, where
-that is 0 or missing, d_in times `expansion_factor`. `config.json` at the repository's root names
-model, dataset and context.
+largest in each of k equal groups of latents), both after ReLU; files of 2024 with `signed` keep the
+k largest in absolute value, with their signs. b_dec is subtracted from the input unless `transcode`
+is true; for transcoders that subtract it, it is folded into b_enc here. d_sae is `num_latents` or,
+if that is 0 or missing, d_in times `expansion_factor`. `config.json` at the repository's root names
+model, dataset and context size.
 
-The folder is the module: `layers.3` (its output), `layers.3.mlp`, `layers.3.attention` or
-`self_attn`, `h.3`, `h.3.mlp` and `h.3.attn` of GPT-2, `embed_tokens`. Transcoders read the module's
-input. Before February 2025 they subtracted b_dec, and had no key `transcode` in cfg.json.
+The folder is named after the module: `layers.3` (its output), `layers.3.mlp`, `layers.3.attention`
+or `self_attn`, `h.3`, `h.3.mlp` and `h.3.attn` of GPT-2, `embed_tokens`. Transcoders read the
+module's input. Before February 2025 they subtracted b_dec, and cfg.json had no key `transcode`.
 
 SAELens 6.54 transposes W_dec, so it cannot read this format.
 """
@@ -23,21 +23,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from saecore.components import Component
+from saecore.core.release import CatalogueFacts, Draft
 from saecore.errors import ReleaseError
-from saecore.files import contained
-from saecore.hookspecs import hookimpl
-from saecore.releases.layout import Folders
-from saecore.releases.repository import Repository
-from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors, required, same_size, setting
+from saecore.plugins import Component, hookimpl
+from saecore.releases.file_patterns import Folders
+from saecore.releases.tensor_reader import Tensors, required, same_size, setting
+from saecore.storage.files import contained
+from saecore.storage.repository import Repository
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saecore.sae import SAE
+    from saecore.core.sae import SAE
 
 SITES = {
     "": ("hook_resid_pre", "hook_resid_post"),
@@ -46,31 +43,26 @@ SITES = {
     "self_attn": (None, "hook_attn_out"),
     "attn": (None, "hook_attn_out"),
 }
-"""Modules of a block: the hooks of their input and output, where these have names."""
+"""Hooks of a module's input and output, by module of a block; None if it has no hook."""
 
 EMBEDDINGS = ("embed_tokens", "embed_in", "wte")
 """Names of the embedding."""
 
 
-@attrs.frozen
-class SparsifyConfig:
-    """This format has no settings."""
-
-
 class Sparsify(Folders):
-    """Reads and writes what sparsify's SparseCoder saves."""
+    """Reads and writes files of sparsify's SparseCoder."""
 
     names = ("sae.safetensors", "cfg.json")
 
-    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+    def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read both files and the root's config.json."""
         name = posixpath.join(path, "sae.safetensors")
-        source = posixpath.join(path, "cfg.json")
-        label, where = f"{files.name}/{name}", f"{files.name}/{source}"
-        table = files.json(source)
-        above = posixpath.join(posixpath.dirname(path.rstrip("/")), "config.json")
-        root = files.json(above) if files.has(above) else {}
-        root_label = f"{files.name}/{above}"
+        config = posixpath.join(path, "cfg.json")
+        label, where = f"{files.name}/{name}", f"{files.name}/{config}"
+        table = files.json(config)
+        root_config = posixpath.join(posixpath.dirname(path.rstrip("/")), "config.json")
+        root = files.json(root_config) if files.has(root_config) else {}
+        root_label = f"{files.name}/{root_config}"
         tensors = Tensors(files.safetensors(name), label)
         weights = {
             "W_enc": tensors.take("encoder.weight", 2).t(),
@@ -103,44 +95,44 @@ class Sparsify(Folders):
             "dataset_path": setting(root, "dataset", str, root_label),
             "context_size": setting(root, "ctx_len", int, root_label),
         }
-        own = _method(table, where, transcoder, skip)
-        own |= (
+        settings = _architecture(table, where, transcoder, skip)
+        settings |= (
             {"d_out": weights["W_dec"].shape[1]} if transcoder else {"apply_b_dec_to_input": True}
         )
-        return Draft.of(own.pop("architecture"), weights, metadata, **own)
+        return Draft.of(settings.pop("architecture"), weights, metadata, **settings)
 
     def write(self, sae: SAE, directory: Path, sparsity: Tensor | None = None) -> None:
         """Write `{hookpoint}/cfg.json`, `{hookpoint}/sae.safetensors` and config.json above them.
 
         Raises:
-            ReleaseError: SparseCoder does not compute this SAE.
+            ReleaseError: SparseCoder cannot express this SAE.
         """
-        from saecore.files import write_json, write_tensors
         from saecore.releases.build import weights
-        from saecore.releases.writing import Expressible, centred, published
+        from saecore.releases.export_form import Expressible, centered, inference_form
+        from saecore.storage.files import write_json, write_tensors
 
-        sae = published(sae)
+        sae = inference_form(sae)
         can = Expressible("sparsify", sae)
         names = ("topk", "groupmax")
         kinds = ("transcoder", "skip_transcoder")
         can.architecture(*names, *(f"{name}_{kind}" for kind in kinds for name in names))
-        can.plain()
+        can.check_processing()
         if sae.cfg.d_out != sae.cfg.d_in:
-            raise can.refused("d_out", sae.cfg.d_out, f"d_out = d_in (here {sae.cfg.d_in}) only")
+            raise can.refusal("d_out", sae.cfg.d_out, f"d_out = d_in (here {sae.cfg.d_in}) only")
         transcode, skip = sae.separate_target, hasattr(sae, "W_skip")
-        own = weights(centred(sae, not transcode))
+        ours = weights(centered(sae, not transcode))
         tensors: dict[str, Tensor] = {
-            "encoder.weight": own["W_enc"].t(),
-            "encoder.bias": own["b_enc"],
-            **{name: own[name] for name in ("W_dec", "b_dec", "W_skip") if name in own},
+            "encoder.weight": ours["W_enc"].t(),
+            "encoder.bias": ours["b_enc"],
+            **{name: ours[name] for name in ("W_dec", "b_dec", "W_skip") if name in ours},
         }
-        method = sae.cfg.method.activation if transcode else sae.cfg.method
+        config = sae.cfg.architecture_config
         table = {
-            "activation": method.name if transcode else sae.architecture,
+            "activation": config.activation.name if transcode else sae.architecture,
             "expansion_factor": max(1, sae.cfg.d_sae // sae.cfg.d_in),
             "normalize_decoder": False,
             "num_latents": sae.cfg.d_sae,
-            "k": method.config.k if transcode else method.k,
+            "k": config.activation.config.k if transcode else config.k,
             "multi_topk": False,
             "skip_connection": skip,
             "transcode": transcode,
@@ -157,7 +149,7 @@ class Sparsify(Folders):
 
 
 def _check_sizes(table: dict[str, Any], where: str, label: str, d_in: int, d_sae: int) -> None:
-    """Refuse sizes of cfg.json that are not those of the weights."""
+    """Check the sizes in cfg.json against the weights."""
     same_size(label, "encoder.weight", d_in, "cfg.json's d_in", setting(table, "d_in", int, where))
     latents = setting(table, "num_latents", int, where)
     factor = setting(table, "expansion_factor", int, where)
@@ -167,7 +159,9 @@ def _check_sizes(table: dict[str, Any], where: str, label: str, d_in: int, d_sae
         same_size(label, "encoder.weight", d_sae, "d_in * expansion_factor", d_in * factor)
 
 
-def _method(table: dict[str, Any], where: str, transcoder: bool, skip: bool) -> dict[str, Any]:
+def _architecture(
+    table: dict[str, Any], where: str, transcoder: bool, skip: bool
+) -> dict[str, Any]:
     """The architecture and its settings."""
     activation = setting(table, "activation", str, where) or "topk"
     if activation not in ("topk", "groupmax"):
@@ -186,20 +180,20 @@ def _method(table: dict[str, Any], where: str, transcoder: bool, skip: bool) -> 
 
 
 def _hookpoint(files: Repository, path: str) -> str:
-    """The folder's name, which is the module's."""
+    """The folder's name, which is that of the module."""
     return posixpath.basename(posixpath.normpath(posixpath.join(files.name, path)))
 
 
 def _hooks(hookpoint: str, reads_input: bool, model: str) -> dict[str, Any]:
-    """The hooks of a module; none where no name is known."""
-    found = re.fullmatch(r"(?:layers|h)\.(\d+)(?:\.(\w+))?", hookpoint)
+    """Metadata: the hooks of a module; None if they have no name."""
+    match = re.fullmatch(r"(?:layers|h)\.(\d+)(?:\.(\w+))?", hookpoint)
     before = after = None
-    if found and (found[2] or "") in SITES:
+    if match and (match[2] or "") in SITES:
         before, after = (
-            f"blocks.{int(found[1])}.{one}" if one else None for one in SITES[found[2] or ""]
+            f"blocks.{int(match[1])}.{end}" if end else None for end in SITES[match[2] or ""]
         )
-        if found[2] and re.search("gemma-?[23]", model):
-            after = f"model.{hookpoint}"  # the hooks of those names come after one more norm
+        if match[2] and re.search("gemma-?[23]", model):
+            after = f"model.{hookpoint}"  # their hook_mlp_out is after another norm
     elif hookpoint in EMBEDDINGS:
         after = "hook_embed"
     return {
@@ -210,27 +204,25 @@ def _hooks(hookpoint: str, reads_input: bool, model: str) -> dict[str, Any]:
 
 
 def _module(metadata: Mapping[str, Any], transcode: bool) -> str:
-    """The folder of an SAE's hook: that of its input where it is a transcoder."""
-    given = metadata.get("sparsify_hookpoint")
-    if isinstance(given, str) and contained(given):
-        return given
+    """The folder for an SAE: the module of its hook, or of a transcoder's input hook."""
+    recorded = metadata.get("sparsify_hookpoint")
+    if isinstance(recorded, str) and contained(recorded):
+        return recorded
     hook, model = metadata.get("hook_name") or "", metadata.get("model_name") or ""
-    found = re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", hook)
+    match = re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", hook)
     blocks, attention = ("h", "attn") if "gpt2" in model else ("layers", "self_attn")
     attention = "attention" if "pythia" in model else attention
     for module in ("", "mlp", attention):
-        if found and SITES[module][0 if transcode else 1] == found[2]:
-            return f"{blocks}.{found[1]}{'.' if module else ''}{module}"
+        if match and SITES[module][0 if transcode else 1] == match[2]:
+            return f"{blocks}.{match[1]}{'.' if module else ''}{module}"
     return "embed_tokens" if hook == "hook_embed" else "sae"
 
 
 @hookimpl
 def saecore_components() -> Iterable[Component]:
-    """Offer the format."""
     yield Component(
         kind="release",
         name="sparsify",
-        config=SparsifyConfig,
         build=Sparsify,
         summary="EleutherAI's sparsify: SAEs and skip transcoders (cfg.json, sae.safetensors)",
     )

@@ -1,7 +1,7 @@
 """Temporal SAEs (canrager/temporalSAEs): `{path}/conf.yaml` and `latest_ckpt.safetensors`.
 
-D `[d_sae, d]` is W_dec, b is b_dec, E `[d, d_sae]` is W_enc and is there only where the weights are
-not tied; `attn_layers.*` are as in the architecture `temporal`. Activations are multiplied by
+D `[d_sae, d]` is W_dec, b is b_dec, and E `[d, d_sae]` is W_enc, which exists only if the weights
+are not tied; `attn_layers.*` are as in the architecture `temporal`. Activations are multiplied by
 `sae.scaling_factor` and reconstructions divided by it. The layer is in the path (`layer_<n>`) or in
 `llm.layer`.
 """
@@ -13,22 +13,14 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import attrs
-
-from saecore.components import Component
-from saecore.hookspecs import hookimpl
-from saecore.releases.layout import Folders
-from saecore.releases.repository import Repository
-from saecore.releases.source import Draft, Facts
-from saecore.releases.tensors import Tensors, required, same_size, setting
+from saecore.core.release import CatalogueFacts, Draft
+from saecore.plugins import Component, hookimpl
+from saecore.releases.file_patterns import Folders
+from saecore.releases.tensor_reader import Tensors, required, same_size, setting
+from saecore.storage.repository import Repository
 
 CONF, WEIGHTS = "conf.yaml", "latest_ckpt.safetensors"
-"""Names of the files."""
-
-
-@attrs.frozen
-class TemporalReleaseConfig:
-    """This format has no settings."""
+"""The files of an SAE."""
 
 
 class TemporalRelease(Folders):
@@ -36,12 +28,12 @@ class TemporalRelease(Folders):
 
     names = (CONF, WEIGHTS)
 
-    def load(self, files: Repository, path: str, facts: Facts) -> Draft:
+    def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read both files."""
         conf, label = files.yaml(posixpath.join(path, CONF)), f"{files.name}/{path}/{CONF}"
         file = posixpath.join(path, WEIGHTS)
         tensors = Tensors(files.safetensors(file), f"{files.name}/{file}")
-        own: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "n_heads": required(conf, "sae.n_heads", int, label),
             "n_attn_layers": required(conf, "sae.n_attn_layers", int, label),
             "bottleneck_factor": required(conf, "sae.bottleneck_factor", int, label),
@@ -51,13 +43,13 @@ class TemporalRelease(Folders):
             "activation_normalization_factor": required(conf, "sae.scaling_factor", float, label),
         }
         weights = {"W_dec": tensors.take("D", 2), "b_dec": tensors.take("b", 1)}
-        if not own["tied_weights"]:
+        if not settings["tied_weights"]:
             weights["W_enc"] = tensors.take("E", 2)
-        for name in sorted(one for one in tensors.names if one.startswith("attn_layers.")):
+        for name in sorted(name for name in tensors.names if name.startswith("attn_layers.")):
             weights[name] = tensors.take(name, 1 if name.endswith(".bias") else 2)
         tensors.end()
         layers = {name.split(".")[1] for name in weights if name.startswith("attn_layers.")}
-        same_size(label, "the weights", len(layers), "sae.n_attn_layers", own["n_attn_layers"])
+        same_size(label, "the weights", len(layers), "sae.n_attn_layers", settings["n_attn_layers"])
         d_sae, d_in = weights["W_dec"].shape
         same_size(label, "D", d_in, "llm.dimin", setting(conf, "llm.dimin", int, label))
         factor = setting(conf, "sae.exp_factor", float, label)
@@ -69,12 +61,12 @@ class TemporalRelease(Folders):
             self._metadata(conf, label, path),
             apply_b_dec_to_input=True,
             normalize_activations="constant_scalar_rescale",
-            **own,
+            **settings,
         )
 
     def _metadata(self, conf: dict[str, Any], label: str, path: str) -> dict[str, Any]:
-        found = re.search(r"layer_(\d+)", path)
-        layer = int(found[1]) if found else setting(conf, "llm.layer", int, label)
+        match = re.search(r"layer_(\d+)", path)
+        layer = int(match[1]) if match else setting(conf, "llm.layer", int, label)
         return {
             "model_name": setting(conf, "llm.model_hf_name", str, label),
             "hook_name": f"blocks.{layer}.hook_resid_post" if layer is not None else None,
@@ -87,11 +79,9 @@ class TemporalRelease(Folders):
 
 @hookimpl
 def saecore_components() -> Iterable[Component]:
-    """Offer the format."""
     yield Component(
         kind="release",
         name="temporal",
-        config=TemporalReleaseConfig,
         build=TemporalRelease,
         summary="temporal SAEs (conf.yaml, latest_ckpt.safetensors)",
     )

@@ -1,4 +1,4 @@
-"""A constant, with linear warm-up and decay: the frame of the other schedules too."""
+"""A constant with linear warm-up and decay."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 from saecore_plugins.schedules.frame import framed
 
 
@@ -23,7 +21,7 @@ class ConstantConfig:
 
 
 class Constant:
-    """1, but for warm-up and decay."""
+    """1, except during warm-up and decay."""
 
     def __init__(self, config: ConstantConfig) -> None:
         self.config = config
@@ -35,7 +33,6 @@ class Constant:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the schedule."""
     yield Component(
         kind="schedule",
         name="constant",

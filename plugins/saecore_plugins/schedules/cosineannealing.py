@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 from saecore_plugins.schedules.constant import ConstantConfig
 from saecore_plugins.schedules.frame import cosine, framed
 
@@ -18,7 +16,7 @@ class CosineConfig(ConstantConfig):
     """Settings of a cosine schedule."""
 
     end: float = attrs.field(default=0.1, validator=at_least(0))
-    """Multiplier at the end of the cosine, where the decay begins."""
+    """Multiplier at the end of the cosine, where the decay starts."""
 
 
 class CosineAnnealing:
@@ -36,7 +34,6 @@ class CosineAnnealing:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the schedule."""
     yield Component(
         kind="schedule",
         name="cosineannealing",

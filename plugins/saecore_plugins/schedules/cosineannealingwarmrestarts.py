@@ -1,4 +1,4 @@
-"""Half-cosines that start again (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
+"""Half-cosines with restarts (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 from saecore_plugins.schedules.cosineannealing import CosineConfig
 from saecore_plugins.schedules.frame import cosine, framed
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class RestartsConfig(CosineConfig):
     """Settings of a cosine schedule with restarts."""
 
@@ -40,7 +38,6 @@ class CosineAnnealingWarmRestarts:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the schedule."""
     yield Component(
         kind="schedule",
         name="cosineannealingwarmrestarts",

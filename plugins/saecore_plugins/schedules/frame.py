@@ -1,4 +1,4 @@
-"""What all schedules share: linear warm-up, a main part, linear decay to zero."""
+"""The frame of the schedules: linear warm-up, a main part, linear decay to zero."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def framed(
 ) -> float:
     """The multiplier of a step.
 
-    Warm-up gives (step + 1) / warm_up, so that the first step already moves; decay falls from
-    `end` towards zero, which it would reach one step after the last. Values as in SAELens 6.
+    Warm-up is (step + 1) / warm_up, so that the first step already has an effect; decay falls from
+    `end` toward zero, which it would reach one step after the last. As in SAELens 6.
 
     Args:
-        step: from 0; −1 is the moment before the first step.
+        step: from 0; −1 is before the first step.
         total: number of steps.
         warm_up: steps of growth.
         decay: steps of decay.
-        main: multiplier in between, of (step after warm-up, length of the main part).
-        end: where the main part ends and the decay begins.
+        main: multiplier of the main part, a function of (steps after warm-up, its length).
+        end: multiplier at the end of the main part, where the decay starts.
     """
     if step + 1 < warm_up:
         return (step + 1) / warm_up

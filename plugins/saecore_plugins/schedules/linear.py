@@ -1,4 +1,4 @@
-"""A straight line from one multiplier to another, then constant."""
+"""Linear change from one multiplier to another, then constant."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 
 
 @attrs.frozen
 class LinearConfig:
-    """Settings of the path; with `start` above `end` it falls."""
+    """Settings of the schedule; it falls if `start` is above `end`."""
 
     start: float = attrs.field(validator=at_least(0))
     """Multiplier in the first step."""
     end: float = attrs.field(default=1.0, validator=at_least(0))
-    """Multiplier from the end of the path on."""
+    """Multiplier after the last step of the change."""
     steps: int | None = attrs.field(default=None, validator=at_least(1))
-    """Length of the path; default: the whole run."""
+    """Number of steps of the change; default: the whole run."""
 
 
 class Linear:
@@ -38,7 +36,6 @@ class Linear:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the schedule."""
     yield Component(
         kind="schedule",
         name="linear",

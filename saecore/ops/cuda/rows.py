@@ -1,6 +1,6 @@
-"""Sums over rows of a matrix, each program with one row of the result in registers.
+"""Sums over rows of a matrix; each program keeps one row of the result in registers.
 
-A row of d entries is two parts, the largest power of two in d and what is left, padded to the next:
+A row of d entries is split into the largest power of two in d and the rest, padded to the next:
 2304 is 2048 + 256, where padding the whole would be 4096. Addresses are 64 bits wide: M · d passes
 2³¹ at d_sae = 2²⁰ and d_in = 2048.
 """
@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 4096
-"""Elements of a matrix that a program loads at once; several rows where they are short."""
+"""Elements of a matrix that a program loads at once; several rows if they are short."""
 
 
 def gather_sum(
@@ -32,7 +32,7 @@ def gather_sum(
         values: factors `[nnz]`.
         matrix: `[M, d]`.
         minus: subtracted from the result `[N, d]`: a decoder's residual x̂ − x in one pass.
-        dtype: of the result; default: the matrix'. Sums are float32 in either case.
+        dtype: dtype of the result; default: that of the matrix. Sums are always float32.
 
     Returns:
         `[N, d]`, the same bits on every run.
@@ -52,7 +52,7 @@ def gather_sum(
 def dot(indices: Tensor, offsets: Tensor, rows: Tensor, matrix: Tensor) -> Tensor:
     """`rows[n] · matrix[indices[e]]` for every entry e of every row n `[nnz]`.
 
-    Arguments as for `gather_sum`; `rows [N, d]`.
+    Arguments as in `gather_sum`; `rows [N, d]`.
     """
     matrix, rows = matrix.contiguous(), rows.contiguous()
     d = matrix.shape[1]

@@ -1,10 +1,10 @@
 """Exact top-k in one pass over memory, by maxima of blocks.
 
 The k-th largest of the blocks' maxima is a lower bound t of the k-th largest value, since k blocks
-have an entry of at least t. Entries above t stand in blocks whose maximum is above t; where t
+have an entry of at least t. Entries above t are in blocks whose maximum is above t; if t
 itself is the k-th value, ties go to the lowest latent, and each block whose maximum is t has such
-an entry. So the k blocks with the largest maxima (ties to the lowest block) hold all of the top k,
-always, and only they are read again.
+an entry. So the k blocks with the largest maxima (ties to the lowest block) always contain all of
+the top k, and only they are read again.
 
 Values are compared as integers in the order of the floats, in which −0 is 0 and a NaN the largest.
 """
@@ -19,13 +19,13 @@ import triton.language as tl
 from torch import Tensor
 
 CANDIDATES = 8192
-"""Most entries of the blocks that are read again; they stay in registers."""
+"""Maximum number of entries of the blocks that are read again; they stay in registers."""
 
 
 def block_size(d_sae: int, k: int) -> int | None:
-    """Entries of a block: so many that the candidates are few and so are the maxima.
+    """Entries per block, a balance between few candidates and few maxima.
 
-    None where no size is worth it: k is too large a part of d_sae.
+    None if no size is worthwhile because k is too large a share of d_sae.
     """
     for size in (128, 64, 32):
         if triton.next_power_of_2(k) * size <= CANDIDATES and d_sae >= 4 * k * size:
@@ -43,8 +43,8 @@ def select(
         k: entries per row; `block_size(d_sae, k)` is not None.
         scale: factors of the ranking `[d_sae]`.
         by_abs: rank by absolute value.
-        values: where they go `[N, k]`.
-        indices: where their latents go `[N, k]`, int64.
+        values: `[N, k]`, written.
+        indices: their latents `[N, k]`, int64, written.
     """
     n_rows, d_sae = pre.shape
     block = block_size(d_sae, k)
@@ -55,7 +55,7 @@ def select(
     ranking: dict[str, Any] = {
         "HAS_SCALE": scale is not None,
         "BY_ABS": by_abs,
-        # bfloat16 is the upper half of float32, whose lower half need not be searched.
+        # bfloat16 is the upper half of float32: the lower half need not be searched.
         "BITS": 16 if pre.dtype == torch.bfloat16 and scale is None else 32,
         "BLOCK": block,
     }
@@ -79,7 +79,7 @@ def select(
 
 @triton.jit
 def _keys(pre, factors, row, latents, inside, stride, HAS_SCALE, BY_ABS, BITS):  # type: ignore[no-untyped-def]
-    """What entries are compared by: the rank's bits as an integer of BITS bits, in its order."""
+    """Sort keys: the rank's bits as an integer of BITS bits, in the same order."""
     rank = tl.load(pre + row * stride + latents, mask=inside, other=0.0).to(tl.float32)
     if HAS_SCALE:
         rank *= tl.load(factors + latents, mask=inside, other=0.0).to(tl.float32)
@@ -100,15 +100,15 @@ def _lowest(BITS):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _kept(keys, k, BITS):  # type: ignore[no-untyped-def]
-    """Which of the keys are the k largest, ties to the first: bit by bit, by counting."""
+    """Which keys are the k largest, ties to the first: by counting, bit by bit."""
     kth = _lowest(BITS)
     kth = tl.where(tl.sum((keys >= 0).to(tl.int32), axis=0) >= k, 0, kth)
     for i in tl.static_range(BITS - 1):
         higher = kth + (1 << (BITS - 2 - i))
         kth = tl.where(tl.sum((keys >= higher).to(tl.int32), axis=0) >= k, higher, kth)
     larger, equal = keys > kth, keys == kth
-    wanted = k - tl.sum(larger.to(tl.int32), axis=0)
-    return larger | (equal & (tl.cumsum(equal.to(tl.int32), axis=0) <= wanted))
+    missing = k - tl.sum(larger.to(tl.int32), axis=0)
+    return larger | (equal & (tl.cumsum(equal.to(tl.int32), axis=0) <= missing))
 
 
 @triton.jit
@@ -129,14 +129,14 @@ def _block_maxima(  # type: ignore[no-untyped-def]
 def _largest_blocks(  # type: ignore[no-untyped-def]
     maxima, chosen, n_blocks, k, BITS: tl.constexpr, PADDED: tl.constexpr
 ):
-    """The numbers of the k blocks of a row with the largest maxima, in order."""
+    """The indices of the k blocks of a row with the largest maxima, in order."""
     row = tl.program_id(0).to(tl.int64)
     blocks = tl.arange(0, PADDED)
     keys = tl.load(maxima + row * n_blocks + blocks, mask=blocks < n_blocks, other=0)
     keys = tl.where(blocks < n_blocks, keys, _lowest(BITS))
-    kept = _kept(keys, k, BITS)
-    place = tl.cumsum(kept.to(tl.int32), axis=0) - 1
-    tl.store(chosen + row * k + place, blocks, mask=kept)
+    best = _kept(keys, k, BITS)
+    place = tl.cumsum(best.to(tl.int32), axis=0) - 1
+    tl.store(chosen + row * k + place, blocks, mask=best)
 
 
 @triton.jit
@@ -153,7 +153,7 @@ def _largest_entries(  # type: ignore[no-untyped-def]
     latents = blocks * BLOCK + candidates % BLOCK
     inside = (number < k) & (latents < d_sae)
     keys = _keys(pre, factors, row, latents, inside, stride, HAS_SCALE, BY_ABS, BITS)
-    kept = _kept(keys, k, BITS)
-    place = row * k + tl.cumsum(kept.to(tl.int32), axis=0) - 1
-    tl.store(values + place, tl.load(pre + row * stride + latents, mask=kept), mask=kept)
-    tl.store(indices + place, latents.to(tl.int64), mask=kept)
+    best = _kept(keys, k, BITS)
+    place = row * k + tl.cumsum(best.to(tl.int32), axis=0) - 1
+    tl.store(values + place, tl.load(pre + row * stride + latents, mask=best), mask=best)
+    tl.store(indices + place, latents.to(tl.int64), mask=best)

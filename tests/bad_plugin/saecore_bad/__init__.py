@@ -27,10 +27,38 @@ def give_list(config, tokenizer):
 @hookimpl
 def saecore_components():
     """Offer all of them."""
-    yield Component("activation", "abstract", Nothing, "saecore_bad.sae:Abstract", "no select")
-    yield Component("architecture", "no_sae", Nothing, give_object, "no SAE")
-    yield Component("command", "no_command", Nothing, lambda: "echo", "no command")
-    yield Component("dataset", "list", Nothing, give_list, "a list")
-    yield Component("dead_latents", "auxk", Nothing, give_object, "a name that is taken")
-    yield Component("evaluator", "nothing", Nothing, lambda config: None, "None")
-    yield Component("schedule", "no_arguments", Nothing, no_arguments, "takes no config")
+    yield Component(
+        kind="activation",
+        name="abstract",
+        config=Nothing,
+        build="saecore_bad.sae:Abstract",
+        summary="no select",
+    )
+    yield Component(
+        kind="architecture", name="no_sae", config=Nothing, build=give_object, summary="no SAE"
+    )
+    yield Component(
+        kind="command",
+        name="no_command",
+        config=Nothing,
+        build=lambda: "echo",
+        summary="no command",
+    )
+    yield Component(kind="dataset", name="list", config=Nothing, build=give_list, summary="a list")
+    yield Component(
+        kind="dead_latents",
+        name="auxk",
+        config=Nothing,
+        build=give_object,
+        summary="a name that is taken",
+    )
+    yield Component(
+        kind="evaluator", name="nothing", config=Nothing, build=lambda config: None, summary="None"
+    )
+    yield Component(
+        kind="schedule",
+        name="no_arguments",
+        config=Nothing,
+        build=no_arguments,
+        summary="takes no config",
+    )

@@ -22,4 +22,10 @@ class Settings:
 @hookimpl
 def saecore_components():
     """Offer a schedule."""
-    yield Component("schedule", "hints", Settings, lambda config: lambda step, total: 1.0, "one")
+    yield Component(
+        kind="schedule",
+        name="hints",
+        config=Settings,
+        build=lambda config: lambda step, total: 1.0,
+        summary="one",
+    )

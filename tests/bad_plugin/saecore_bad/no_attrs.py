@@ -15,4 +15,10 @@ class Settings:
 @hookimpl
 def saecore_components():
     """Offer a schedule."""
-    yield Component("schedule", "no_attrs", Settings, lambda config: lambda step, total: 1.0, "one")
+    yield Component(
+        kind="schedule",
+        name="no_attrs",
+        config=Settings,
+        build=lambda config: lambda step, total: 1.0,
+        summary="one",
+    )

@@ -13,4 +13,4 @@ class Nothing:
 @hookimpl
 def saecore_components():
     """Offer a schedule."""
-    yield Component("schedule", "no_builder", Nothing, 1.0, "one")
+    yield Component(kind="schedule", name="no_builder", config=Nothing, build=1.0, summary="one")

@@ -1,6 +1,6 @@
 """An activation that does not say which latents are active."""
 
-from saecore.activation import Activation
+from saecore.core.activation import Activation
 
 
 class Abstract(Activation):

@@ -14,9 +14,9 @@ import torch
 from serve import Server
 from torch import Tensor, nn
 
-from saecore.hook_names import hook_names
-from saecore.reading import pick_device
-from saecore.sae_config import DTYPES
+from saecore.core.sae_config import DTYPES
+from saecore.models.device import pick_device
+from saecore.models.hook_tables import hook_names
 from saecore_plugins.models import huggingface, transformer_lens
 
 

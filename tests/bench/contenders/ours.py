@@ -1,6 +1,6 @@
 """saecore's training step, as `saecore run` does it: `Trainer.step`, metrics read every 10th step.
 
-The job says which backend of `saecore.ops` is forced ("plain", "compiled", "cuda"); without one
+The job says which backend of `saecore.ops` is forced ("reference", "cpu", "cuda"); without one
 the dispatch chooses, as for users.
 """
 
@@ -16,11 +16,11 @@ import tomli_w
 import torch
 from serve import Server, finisher, pool
 
-from saecore.assembly import make_sae, make_trainer
-from saecore.config import load_experiment
 from saecore.config.experiment import Experiment
+from saecore.config.load import load_experiment
+from saecore.core.step import Batch
 from saecore.ops.dispatch import forced
-from saecore.step import Batch
+from saecore.runs.build import build_sae, build_trainer
 
 
 class Steps:
@@ -45,13 +45,13 @@ def main() -> None:
     with forced(job["backend"]) if job.get("backend") else contextlib.nullcontext():
         experiment = make_experiment(job)
         device = torch.device(job.get("device", "cpu"))
-        sae = make_sae(experiment, job["d_in"], job["d_in"], device, "bench")
+        sae = build_sae(experiment, job["d_in"], job["d_in"], device)
         with torch.no_grad():
             for name, value in job["biases"].items():
                 getattr(sae, name).fill_(value)
         batches = pool(job)
         steps = server.steps(lambda n: batches[n % len(batches)], finisher(job))
-        trainer = make_trainer(experiment, sae, Steps(steps), "bench")
+        trainer = build_trainer(experiment, sae, Steps(steps))
         every = experiment.training.log_every_steps
         loop(trainer.step, lambda: trainer.completed % every == 0 and trainer.read_metrics())
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 began = time.monotonic()
 
-from saecore.config import load_experiment  # noqa: E402
+from saecore.config.load import load_experiment  # noqa: E402
 from saecore.ops.dispatch import forced  # noqa: E402
-from saecore.runner import run  # noqa: E402
+from saecore.runs.run import run  # noqa: E402
 
 
 def main() -> None:

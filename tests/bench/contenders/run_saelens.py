@@ -30,7 +30,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 
 def model(directory: str) -> HookedTransformer:
-    """GPT-2 from a Hugging Face directory, nothing folded, nothing centred."""
+    """GPT-2 from a Hugging Face directory, nothing folded, nothing centered."""
     given = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     of = given.config
     config = HookedTransformerConfig(

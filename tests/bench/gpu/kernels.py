@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saecore.ops import plain
+from saecore.ops import reference
 from saecore.ops.cuda import rows
 from saecore.ops.cuda import topk as blocks
 from tests.bench.gpu.timing import Bench, Shape
@@ -110,7 +110,7 @@ def gather(bench: Bench) -> dict[str, Any]:
                 return rows.dot(*at, x, matrix)
 
             def bag(matrix=matrix, at=(latents, offsets, values)) -> Tensor:
-                return plain._bags(at[0], at[1], at[2], matrix)
+                return reference._bags(at[0], at[1], at[2], matrix)
 
             size = latents.numel() * shape.d_in * matrix.element_size() / 1e9
             row: dict[str, Any] = {"shape": str(shape), "dtype": str(dtype)[6:]}

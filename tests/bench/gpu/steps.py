@@ -44,20 +44,20 @@ class Step:
         """Train on `self.x [batch, d_in]`."""
         low = self.dtype
         encoder, decoder = self.encoder.to(low), self.decoder.to(low)
-        centred = (self.x - self.b_dec).to(low)
+        centered = (self.x - self.b_dec).to(low)
         found, pattern = cuda.select_topk(
-            centred, encoder, self.b_enc, self.shape.k, None, None, False
+            centered, encoder, self.b_enc, self.shape.k, None, None, False
         )
         values = found.relu()
-        residual = rows.gather_sum(pattern.indices, pattern.offsets, values, decoder, centred)
-        self.loss.copy_(residual.float().square().sum() / len(centred))
-        grad = residual * (2 / len(centred))
+        residual = rows.gather_sum(pattern.indices, pattern.offsets, values, decoder, centered)
+        self.loss.copy_(residual.float().square().sum() / len(centered))
+        grad = residual * (2 / len(centered))
         d_values = rows.dot(pattern.indices, pattern.offsets, grad, decoder) * (found > 0)
         order, starts = pattern.by_latent
         tokens = order // self.shape.k
         for matrix, factors, of in (
             (self.decoder, values, grad),
-            (self.encoder, d_values, centred),
+            (self.encoder, d_values, centered),
         ):
             matrix.grad = rows.gather_sum(tokens, starts, factors[order], of, dtype=torch.float32)
         self.b_enc.grad = cuda.latent_sum(pattern, d_values).float()
@@ -121,15 +121,17 @@ def trainer(bench: Bench) -> dict[str, Any]:
 
 def make_trainer(bench: Bench, shape: Shape, autocast: bool) -> Any:
     """The trainer of a TopK SAE over one batch, made without a configuration file."""
-    from saecore.normalizer import NormalizerStrategy
-    from saecore.sae_config import Shape as Sizes
-    from saecore.step import Batch
-    from saecore.trainer import Trainer, TrainerSettings
+    from saecore.core.normalizer import NormalizerStrategy
+    from saecore.core.sae_config import Shape as Sizes
+    from saecore.core.step import Batch
+    from saecore.training.trainer import Trainer, TrainerSettings
     from saecore_plugins.architectures.topk import TopKConfig
     from saecore_plugins.architectures.topk.sae import TopK
     from saecore_plugins.dead_latents.auxk import AuxKConfig, strategy
 
-    sizes = Sizes(shape.d_in, shape.d_in, shape.d_sae, torch.float32, bench.device, 1)
+    sizes = Sizes(
+        shape.d_in, shape.d_in, shape.d_sae, dtype=torch.float32, device=bench.device, hooks=1
+    )
     sae = TopK(TopKConfig(k=shape.k), sizes)
     sae.initialize(torch.Generator().manual_seed(0), 0.1)
     x = bench.random(shape.batch, shape.d_in, seed=6)
@@ -143,7 +145,7 @@ def make_trainer(bench: Bench, shape: Shape, autocast: bool) -> Any:
         def next(self, size: int) -> Batch:
             return Batch(x, x)
 
-    settings = TrainerSettings(10**6, shape.batch, 1e-4, autocast=autocast)
+    settings = TrainerSettings(steps=10**6, batch_size=shape.batch, lr=1e-4, autocast=autocast)
     return Trainer(
         sae,
         Source(),

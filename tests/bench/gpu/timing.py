@@ -30,7 +30,11 @@ class Shape(NamedTuple):
         return 2 * self.d_in * self.d_sae
 
 
-SHAPES = (Shape(768, 24576, 32, 4096), Shape(2304, 65536, 64, 4096), Shape(4096, 131072, 64, 8192))
+SHAPES = (
+    Shape(768, 24576, 32, 4096),
+    Shape(2304, 65536, 64, 4096),
+    Shape(4096, 131072, 64, 8192),
+)
 DRY = (Shape(24, 256, 2, 4),)
 H200 = {"tflops": 790.0, "tb_per_s": 4.3}
 """What speed.md counts with."""

@@ -2,8 +2,8 @@
 
 import attrs
 
-from saecore import ArchitectureConfig, Component, hookimpl
-from saecore.components import Choice, choice
+from saecore import ArchitectureConfig
+from saecore.plugins import Choice, Component, choice, hookimpl
 
 
 @attrs.frozen
@@ -22,6 +22,7 @@ class ShrinkConfig:
 
 @hookimpl
 def saecore_components():
-    """Offer both; they are named by strings, so that torch is imported when one is used."""
-    yield Component("architecture", "tied", TiedConfig, "saecore_tied.sae:Tied", "W_enc = W_dec.T")
-    yield Component("activation", "shrink", ShrinkConfig, "saecore_tied.sae:Shrink", "soft ReLU")
+    yield Component(kind="architecture", name="tied", config=TiedConfig,
+                    build="saecore_tied.sae:Tied", summary="W_enc = W_dec.T")  # fmt: skip
+    yield Component(kind="activation", name="shrink", config=ShrinkConfig,
+                    build="saecore_tied.sae:Shrink", summary="soft ReLU")  # fmt: skip

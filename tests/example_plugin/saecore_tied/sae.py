@@ -1,7 +1,7 @@
 """The tied SAE and the soft threshold."""
 
 from saecore import SAE
-from saecore.activation import Activation
+from saecore.core.activation import Activation
 
 
 class Shrink(Activation):

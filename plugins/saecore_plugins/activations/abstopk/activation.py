@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from saecore.activation import Encoding
-from saecore.codes import Codes
+from saecore.core.activation import PreActivations
+from saecore.ops.codes import Codes
 from saecore_plugins.activations.topk.activation import TopK
 
 
@@ -12,5 +12,5 @@ class AbsTopK(TopK):
 
     rank_by_abs = True
 
-    def _chosen(self, encoding: Encoding, k: int) -> Codes:
+    def _chosen(self, encoding: PreActivations, k: int) -> Codes:
         return encoding.topk(k, by="abs")

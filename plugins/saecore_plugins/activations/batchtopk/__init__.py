@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Choice, Component, choice
-from saecore.config.validators import above, between
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Choice, Component, above, between, choice, hookimpl
 
 
 @attrs.frozen
@@ -16,19 +14,18 @@ class BatchTopKConfig:
     """Settings of BatchTopK."""
 
     k: float = attrs.field(validator=above(0), kw_only=True)
-    """Active latents per token, on average over the batch."""
+    """Average number of active latents per token of a batch."""
     k_schedule: Choice = choice("schedule", "constant")
     """How k changes over the run: k times the schedule's value."""
     topk_threshold_lr: float = attrs.field(default=0.01, validator=between(0, 1))
     """Weight of a batch in the running average of the smallest active feature, which becomes the
     threshold of the published SAE."""
     threshold_bias_correction: bool = True
-    """Correct the average for having begun at 0; the reference does not."""
+    """Correct the average for its start at 0; SAELens does not."""
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the activation."""
     yield Component(
         kind="activation",
         name="batchtopk",

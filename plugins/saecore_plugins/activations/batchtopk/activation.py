@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saecore.activation import Activation, Encoding
-from saecore.codes import Codes
-from saecore.sae_config import Shape, check_width
-from saecore.step import Scheduled, StepContext
+from saecore.core.activation import Activation, PreActivations
+from saecore.core.sae_config import Shape, check_width
+from saecore.core.schedule import Scheduled
+from saecore.core.step import StepContext
+from saecore.ops.codes import Codes
 from saecore_plugins.activations.jumprelu.activation import Threshold
 
 
@@ -39,7 +40,7 @@ class BatchTopK(Activation):
         if self.corrected:
             self.register_buffer("topk_updates", zero.clone())
 
-    def select(self, encoding: Encoding) -> Codes:
+    def select(self, encoding: PreActivations) -> Codes:
         """The features of this batch, or in evaluation mode those above the threshold."""
         if self.training:
             return self._chosen(encoding, self.k)
@@ -47,21 +48,23 @@ class BatchTopK(Activation):
         limit = threshold if encoding.scale is None else threshold / encoding.scale
         return encoding.above(limit.clamp(min=0).expand(encoding.W_enc.shape[1]))
 
-    def _chosen(self, encoding: Encoding, k: float) -> Codes:
+    def _chosen(self, encoding: PreActivations, k: float) -> Codes:
         codes = encoding.batch_topk(int(k * len(encoding.x)))
         return codes.with_values(codes.values.relu())
 
     def train_select(
-        self, encoding: Encoding, context: StepContext
+        self, encoding: PreActivations, context: StepContext
     ) -> tuple[Codes, dict[str, Tensor]]:
-        """The features of this batch; the threshold learns from them."""
+        """The features of this batch; also updates the threshold."""
         codes = self._chosen(encoding, float(context.scheduled["k"]))
         with torch.no_grad():
             features = codes.values.detach()
             if encoding.scale is not None:
                 features = features * codes.per_latent(encoding.scale)
             smallest = torch.where(features > 0, features, torch.inf).amin().to(torch.float64)
-            some = torch.isfinite(smallest)  # a batch without a feature teaches nothing
+            some = torch.isfinite(
+                smallest
+            )  # a batch without features does not change the threshold
             step = torch.where(some, self.rate * (smallest - self.topk_threshold), 0.0)
             self.topk_threshold += step
             if self.corrected:
@@ -81,9 +84,9 @@ class BatchTopK(Activation):
         return self._scheduled
 
     def scale_features(self, factor: float) -> None:
-        """The threshold is a feature's value."""
+        """Scale the threshold, which is in units of features."""
         self.topk_threshold *= factor
 
     def to_inference(self, d_sae: int) -> Activation:
-        """JumpReLU with the threshold."""
+        """JumpReLU with this threshold."""
         return Threshold(self.threshold().float().expand(d_sae).clone())

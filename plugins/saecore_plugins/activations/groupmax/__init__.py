@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 
 
 @attrs.frozen
@@ -16,12 +14,11 @@ class GroupMaxConfig:
     """Settings of GroupMax."""
 
     k: int = attrs.field(validator=at_least(1), kw_only=True)
-    """Number of groups, so of active latents per token; divides d_sae."""
+    """Number of groups and of active latents per token; divides d_sae."""
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the activation."""
     yield Component(
         kind="activation",
         name="groupmax",

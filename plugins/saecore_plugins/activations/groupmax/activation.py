@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from saecore.activation import Activation, Encoding
-from saecore.codes import Codes
+from saecore.core.activation import Activation, PreActivations
+from saecore.core.sae_config import Shape, check_width
 from saecore.errors import ConfigError
-from saecore.sae_config import Shape, check_width
+from saecore.ops.codes import Codes
 
 
 class GroupMax(Activation):
-    """The largest of each of k runs of d_sae / k latents; negative ones become explicit zeros."""
+    """The largest of each of k blocks of d_sae / k latents; negative ones become explicit zeros."""
 
     competitive = True
 
@@ -20,12 +20,11 @@ class GroupMax(Activation):
         check_width(config.k, shape.d_sae)
         if shape.d_sae % config.k:
             raise ConfigError(
-                "experiment",
                 [f"sae.k: expected a divisor of d_sae = {shape.d_sae}, got {config.k}"],
             )
         self.k = config.k
 
-    def select(self, encoding: Encoding) -> Codes:
+    def select(self, encoding: PreActivations) -> Codes:
         """The best of each group."""
         codes = encoding.group_max(self.k)
         return codes.with_values(codes.values.relu())

@@ -7,9 +7,7 @@ from typing import Literal
 
 import attrs
 
-from saecore.components import Choice, Component, choice
-from saecore.config.validators import above, at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Choice, Component, above, at_least, choice, hookimpl
 
 
 @attrs.frozen
@@ -19,7 +17,7 @@ class JumpReLUConfig:
     l0_coefficient: float = attrs.field(default=1.0, validator=at_least(0), kw_only=True)
     """Weight of the sparsity penalty."""
     l0_schedule: Choice = choice("schedule", "constant")
-    """How the weight changes over the run, for example a warm-up."""
+    """How the weight changes over the run, e.g. a warm-up."""
     jumprelu_sparsity_loss_mode: Literal["step", "tanh", "quadratic"] = "step"
     """The penalty of a token: its L0 ("step"), Σ tanh(c · f · n) with n the norms of the decoder
     rows ("tanh", Anthropic), or (2 / T)(L0 − T)² ("quadratic", Gemma Scope 2)."""
@@ -28,23 +26,22 @@ class JumpReLUConfig:
     jumprelu_tanh_scale: float = attrs.field(default=4.0, validator=above(0))
     """c of the tanh penalty."""
     jumprelu_bandwidth: float = attrs.field(default=0.05, validator=above(0))
-    """Width of the band around the threshold in which the straight-through estimators see it."""
+    """Width of the band around the threshold in which straight-through gradients flow."""
     jumprelu_init_threshold: float = attrs.field(default=0.01, validator=at_least(0))
-    """Threshold of every latent at the start."""
+    """Initial threshold of every latent."""
     jumprelu_ste_to_input: bool = False
     """Let the straight-through gradient reach the pre-activations too, as Anthropic does."""
     pre_act_loss_coefficient: float | None = attrs.field(default=None, validator=at_least(0))
-    """Weight of Σ relu(θ − pre) · n over dead latents, which brings them back (Anthropic: 3e-6)."""
+    """Weight of Σ relu(θ − pre) · n over dead latents, which revives them (Anthropic: 3e-6)."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Report a target that is missing."""
+        """Report a missing target."""
         if self.jumprelu_sparsity_loss_mode == "quadratic" and self.target_l0 is None:
             yield "target_l0", 'expected a number with jumprelu_sparsity_loss_mode = "quadratic"'
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the activation."""
     yield Component(
         kind="activation",
         name="jumprelu",

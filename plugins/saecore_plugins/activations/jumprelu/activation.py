@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from saecore.activation import Activation, Encoding
-from saecore.codes import Codes
-from saecore.sae_config import Shape
-from saecore.step import Scheduled, StepContext
+from saecore.core.activation import Activation, PreActivations
+from saecore.core.sae_config import Shape
+from saecore.core.schedule import Scheduled
+from saecore.core.step import StepContext
+from saecore.ops.codes import Codes
 from saecore_plugins.activations.jumprelu.estimators import Jump, Step
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ class Threshold(Activation):
         self.threshold = nn.Parameter(theta)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Threshold:
-        # Small steps of θ would be lost in bfloat16: it moves between devices, never precisions.
-        return super()._apply(lambda one: one.to(fn(one).device), recurse)  # type: ignore[no-any-return, no-untyped-call]
+        # Small steps of θ would be lost in bfloat16, so it changes devices but never precision.
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)  # type: ignore[no-any-return, no-untyped-call]
 
-    def select(self, encoding: Encoding) -> Codes:
+    def select(self, encoding: PreActivations) -> Codes:
         """The pre-activations above θ and 0."""
         return encoding.above(self.threshold.clamp(min=0))
 
@@ -55,7 +56,7 @@ class JumpReLU(Threshold):
         }
 
     def train_select(
-        self, encoding: Encoding, context: StepContext
+        self, encoding: PreActivations, context: StepContext
     ) -> tuple[Codes, dict[str, Tensor]]:
         """Features with explicit zeros in the band below θ, and the sparsity losses."""
         config = self.config
@@ -81,7 +82,7 @@ class JumpReLU(Threshold):
             )
         return codes, losses
 
-    def _below(self, encoding: Encoding, dead: Tensor, norms: Tensor) -> Tensor:
+    def _below(self, encoding: PreActivations, dead: Tensor, norms: Tensor) -> Tensor:
         """Mean over tokens of Σ relu(θ − pre) · n over the `dead` latents `[n_dead]`."""
         missing = (self.threshold[dead] - encoding.preactivations(dead)).relu()
         return (missing * norms[dead]).sum(-1).mean()
@@ -91,5 +92,5 @@ class JumpReLU(Threshold):
         return self._scheduled
 
     def to_inference(self, d_sae: int) -> Activation:
-        """The thresholds alone."""
+        """Only the thresholds."""
         return Threshold(self.threshold.detach().clone())

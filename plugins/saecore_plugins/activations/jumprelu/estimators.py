@@ -20,14 +20,14 @@ class Jump(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pre: Tensor, theta: Tensor, bandwidth: float, to_input: bool) -> Tensor:
-        """The value `pre` where it is above theta, else 0."""
+        """`pre` where it exceeds theta, else 0."""
         ctx.save_for_backward(pre, theta)
         ctx.settings = bandwidth, to_input
         return pre * (pre > theta)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """The estimates."""
+        """The straight-through gradients."""
         (grad,), (pre, theta) = grads, ctx.saved_tensors
         bandwidth, to_input = ctx.settings
         near = (theta / bandwidth) * _rect(pre, theta, bandwidth) * grad
@@ -40,14 +40,14 @@ class Step(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pre: Tensor, theta: Tensor, bandwidth: float, to_input: bool) -> Tensor:
-        """1 where pre is above theta, else 0."""
+        """1 where pre exceeds theta, else 0."""
         ctx.save_for_backward(pre, theta)
         ctx.settings = bandwidth, to_input
         return (pre > theta).to(theta.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """The estimates."""
+        """The straight-through gradients."""
         (grad,), (pre, theta) = grads, ctx.saved_tensors
         bandwidth, to_input = ctx.settings
         near = _rect(pre, theta, bandwidth) / bandwidth * grad

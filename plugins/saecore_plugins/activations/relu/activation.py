@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saecore.activation import Activation, Encoding
-from saecore.codes import Codes
-from saecore.sae_config import Shape
+from saecore.core.activation import Activation, PreActivations
+from saecore.core.sae_config import Shape
+from saecore.ops.codes import Codes
 
 if TYPE_CHECKING:
-    from saecore_plugins.activations.relu import ReLUConfig
+    from saecore.plugins import NoSettings
 
 
 class ReLU(Activation):
@@ -17,9 +17,9 @@ class ReLU(Activation):
 
     sparse = False
 
-    def __init__(self, config: ReLUConfig, shape: Shape) -> None:
+    def __init__(self, config: NoSettings, shape: Shape) -> None:
         super().__init__()
 
-    def select(self, encoding: Encoding) -> Codes:
-        """The features that are not zero."""
+    def select(self, encoding: PreActivations) -> Codes:
+        """The positive pre-activations."""
         return encoding.above(0.0)

@@ -1,4 +1,4 @@
-"""TopK: the k largest pre-activations of each token, those that are positive."""
+"""TopK: the positive ones among the k largest pre-activations of each token."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Choice, Component, choice
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Choice, Component, at_least, choice, hookimpl
 
 
 @attrs.frozen
@@ -23,7 +21,6 @@ class TopKConfig:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the activation."""
     yield Component(
         kind="activation",
         name="topk",

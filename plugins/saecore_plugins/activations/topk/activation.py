@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from saecore.activation import Activation, Encoding
-from saecore.codes import Codes
-from saecore.sae_config import Shape, check_width
-from saecore.step import Scheduled, StepContext
+from saecore.core.activation import Activation, PreActivations
+from saecore.core.sae_config import Shape, check_width
+from saecore.core.schedule import Scheduled
+from saecore.core.step import StepContext
+from saecore.ops.codes import Codes
 
 
 class TopK(Activation):
@@ -24,17 +25,17 @@ class TopK(Activation):
         self.k, self.d_sae = config.k, shape.d_sae
         self._scheduled = {"k": Scheduled(config.k, config.k_schedule.build())}
 
-    def select(self, encoding: Encoding) -> Codes:
+    def select(self, encoding: PreActivations) -> Codes:
         """The k best of each row."""
         return self._chosen(encoding, self.k)
 
     def train_select(
-        self, encoding: Encoding, context: StepContext
+        self, encoding: PreActivations, context: StepContext
     ) -> tuple[Codes, dict[str, Tensor]]:
         """The k of this step."""
         return self._chosen(encoding, width(context.scheduled["k"], self.d_sae)), {}
 
-    def _chosen(self, encoding: Encoding, k: int) -> Codes:
+    def _chosen(self, encoding: PreActivations, k: int) -> Codes:
         codes = encoding.topk(k)
         return codes.with_values(codes.values.relu())
 

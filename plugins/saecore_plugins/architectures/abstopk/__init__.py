@@ -6,20 +6,18 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.architecture import RescaledConfig
-from saecore.hookspecs import hookimpl
-from saecore_plugins.activations.abstopk import AbsTopKConfig as ActivationAbsTopKConfig
+from saecore.core.architecture_config import RescaledConfig
+from saecore.plugins import Component, hookimpl
+from saecore_plugins.activations.topk import TopKConfig
 
 
 @attrs.frozen
-class AbsTopKConfig(ActivationAbsTopKConfig, RescaledConfig):
+class AbsTopKConfig(TopKConfig, RescaledConfig):
     """Settings of an AbsTopK SAE."""
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="abstopk",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from saecore.sae import SAE
-from saecore.sae_config import Shape
+from saecore.core.file_form import FileForm
+from saecore.core.sae import SAE
+from saecore.core.sae_config import Shape
 from saecore_plugins.activations.abstopk.activation import AbsTopK as Activation
 
 
@@ -16,9 +17,11 @@ class AbsTopK(SAE):
     """
 
     architecture = "abstopk"
-    saved_fields: ClassVar = ("k", "rescale_acts_by_decoder_norm")
-    training_fields = frozenset(
-        {"decoder_init_norm", "use_sparse_activations", "aux_loss_coefficient"}
+    file_form = FileForm(
+        saved_fields=("k", "rescale_acts_by_decoder_norm"),
+        training_fields=frozenset(
+            {"decoder_init_norm", "use_sparse_activations", "aux_loss_coefficient"}
+        ),
     )
 
     def __init__(self, config: Any, shape: Shape) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.architecture import RescaledConfig
-from saecore.hookspecs import hookimpl
+from saecore.core.architecture_config import RescaledConfig
+from saecore.plugins import Component, hookimpl
 from saecore_plugins.activations.batchtopk import BatchTopKConfig as ActivationBatchTopKConfig
 
 
@@ -19,7 +18,6 @@ class BatchTopKConfig(ActivationBatchTopKConfig, RescaledConfig):
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="batchtopk",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import torch
 
-from saecore.sae import SAE
-from saecore.sae_config import Shape
+from saecore.core.file_form import FileForm
+from saecore.core.sae import SAE
+from saecore.core.sae_config import Shape
 from saecore_plugins.activations.batchtopk.activation import BatchTopK as Activation
 from saecore_plugins.activations.jumprelu.activation import Threshold
 from saecore_plugins.architectures.jumprelu import JumpReLUConfig
@@ -23,37 +24,34 @@ class BatchTopK(SAE):
     """
 
     architecture = "batchtopk"
-    saved_fields: ClassVar[tuple[str, ...]] = (
-        "k",
-        "rescale_acts_by_decoder_norm",
-        "topk_threshold_lr",
-        "threshold_bias_correction",
+    file_form = FileForm(
+        saved_fields=(
+            "k",
+            "rescale_acts_by_decoder_norm",
+            "topk_threshold_lr",
+            "threshold_bias_correction",
+        ),
+        training_fields=frozenset(
+            {"decoder_init_norm", "use_sparse_activations", "aux_loss_coefficient"}
+        ),
+        # The published SAE is a JumpReLU SAE, whose cfg.json has no such keys.
+        recorded_fields=("k", "rescale_acts_by_decoder_norm", "topk_threshold_lr"),
+        defaults={"rescale_acts_by_decoder_norm": False, "threshold_bias_correction": False},
     )
-    training_fields = frozenset(
-        {"decoder_init_norm", "use_sparse_activations", "aux_loss_coefficient"}
-    )
-
-    file_defaults: ClassVar = {**SAE.file_defaults, "threshold_bias_correction": False}
 
     def __init__(self, config: Any, shape: Shape) -> None:
         super().__init__(config, shape)
         self.activation = Activation(config, shape)
 
-    def training_details(self) -> dict[str, Any]:
-        """Everything: the published SAE is of another architecture."""
-        names = ("k", "rescale_acts_by_decoder_norm", "topk_threshold_lr")
-        return {name: getattr(self.cfg.method, name) for name in names}
-
-    def to_inference(self) -> SAE:
-        """A JumpReLU SAE with the threshold."""
-        folded = super().to_inference()
+    def to_inference(self, *, in_place: bool = False) -> SAE:
+        """Return a JumpReLU SAE that has the threshold."""
+        folded = super().to_inference(in_place=in_place)
         assert isinstance(folded.activation, Threshold)
-        method = JumpReLUConfig(apply_b_dec_to_input=self.cfg.apply_b_dec_to_input)
-        cfg, W_dec = self.cfg, self.W_dec
-        result = JumpReLU(method, Shape(cfg.d_in, cfg.d_out, cfg.d_sae, W_dec.dtype, W_dec.device))
+        config = JumpReLUConfig(apply_b_dec_to_input=self.cfg.apply_b_dec_to_input)
+        result = JumpReLU(config, folded.shape(allocate=False))
+        for name in ("encoder", "b_enc", "W_dec", "b_dec"):
+            setattr(result, name, getattr(folded, name))
         with torch.no_grad():
-            for name in ("encoder", "b_enc", "W_dec", "b_dec"):
-                getattr(result, name).copy_(getattr(folded, name))
             result.threshold.copy_(folded.activation.threshold)
-        result.cfg = attrs.evolve(folded.cfg, architecture="jumprelu", method=method)
+        result.cfg = attrs.evolve(folded.cfg, architecture="jumprelu", architecture_config=config)
         return result

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.architecture import OpenConfig
-from saecore.hookspecs import hookimpl
+from saecore.core.architecture_config import PenalizedConfig
+from saecore.plugins import Component, hookimpl
 
 ACTIVATIONS = ("relu", "jumprelu", "batchtopk")
-"""Those that choose the same way whether latents stand in one dictionary or in several."""
+"""Activations that select the same way from one dictionary or several."""
 
 
-@attrs.frozen
-class CLTConfig(OpenConfig):
+@attrs.frozen(kw_only=True)
+class CLTConfig(PenalizedConfig):
     """Settings of a cross-layer transcoder."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -30,7 +29,6 @@ class CLTConfig(OpenConfig):
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="clt",

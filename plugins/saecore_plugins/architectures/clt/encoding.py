@@ -1,4 +1,4 @@
-"""One encoder per layer, asked as one."""
+"""Pre-activations of one encoder per layer, presented as one encoder."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from saecore import ops
-from saecore.activation import Encoding
-from saecore.codes import Codes
+from saecore.core.activation import PreActivations
+from saecore.ops.codes import Codes
 
 
-class LayeredEncoding(Encoding):
-    """L encoders, each over the input of its layer; their latents stand side by side.
+class LayeredEncoding(PreActivations):
+    """L encoders, each over the input of its layer, with concatenated latents.
 
-    `x [N, L, d]`; the columns of `W_enc [d, d_sae]` and of `b_enc [d_sae]` are L equal runs, one
-    for each layer. Neither centre nor scale.
+    `x [N, L, d]`; the columns of `W_enc [d, d_sae]` and of `b_enc [d_sae]` are L equal blocks, one
+    per layer. There is no center and no scale.
     """
 
     def above(self, threshold: float | Tensor) -> Codes:
@@ -30,17 +30,17 @@ class LayeredEncoding(Encoding):
         )
 
     def batch_topk(self, n: int) -> Codes:
-        """The n largest of the whole batch: of the union of each layer's n largest."""
+        """The n largest of the whole batch, from the union of each layer's n largest."""
         layers = list(self._layers())
         with torch.no_grad():
             cells = len(self.x) * len(self.b_enc) // len(layers)
-            union = Codes.join([ops.select_batch_topk(*one, min(n, cells)) for one in layers])
-            # Stable: of equals those of the lowest token, then of the lowest latent, come first.
+            union = Codes.join([ops.select_batch_topk(*layer, min(n, cells)) for layer in layers])
+            # Stable: ties go to the lowest token, then the lowest latent.
             best = torch.sort(union.values, descending=True, stable=True).indices[:n]
-            kept = torch.zeros_like(union.values, dtype=torch.bool).index_fill(0, best, True)
-            chosen = union.where(kept)
+            mask = torch.zeros_like(union.values, dtype=torch.bool).index_fill(0, best, True)
+            chosen = union.where(mask)
         parts = zip(chosen.split(len(layers)), layers, strict=True)
-        return Codes.join([ops.differentiable(one, *layer) for one, layer in parts])
+        return Codes.join([ops.differentiable(part, *layer) for part, layer in parts])
 
     def preactivations(self, latents: Tensor) -> Tensor:
         """Pre-activations of some latents `[n]`: `[N, n]`."""
@@ -48,20 +48,24 @@ class LayeredEncoding(Encoding):
         width = len(self.b_enc) // len(layers)
         order = torch.sort(latents, stable=True).indices
         counts = torch.bincount(latents // width, minlength=len(layers)).tolist()
-        asked = (latents[order] % width).split(counts)
-        found = torch.cat(
-            [ops.preactivations(*layer, one) for layer, one in zip(layers, asked, strict=True)], 1
+        by_layer = (latents[order] % width).split(counts)
+        pre = torch.cat(
+            [
+                ops.preactivations(*layer, latents_of_layer)
+                for layer, latents_of_layer in zip(layers, by_layer, strict=True)
+            ],
+            1,
         )
-        return found[:, torch.argsort(order)]
+        return pre[:, torch.argsort(order)]
 
     def dense(self) -> Tensor:
         """All pre-activations `[N, d_sae]`."""
         return torch.cat([x @ W_enc + b_enc for x, W_enc, b_enc in self._layers()], dim=1)
 
     def _layers(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Of each layer the input `[N, d]`, encoder `[d, d_sae / L]` and bias `[d_sae / L]`."""
+        """Each layer's input `[N, d]`, encoder `[d, d_sae / L]` and bias `[d_sae / L]`."""
         count = self.x.shape[1]
-        # Runs of rows: their gradients are put together once, and are contiguous.
+        # Blocks of rows: their gradients are concatenated once and stay contiguous.
         encoders = self.W_enc.t().chunk(count)
         biases = self.b_enc.chunk(count)
         for x, encoder, bias in zip(self.x.unbind(1), encoders, biases, strict=True):

@@ -9,33 +9,33 @@ from torch import Tensor
 from torch.nn import functional
 
 from saecore import ops
-from saecore.activation import Encoding
-from saecore.codes import Codes
+from saecore.core.activation import PreActivations
+from saecore.core.penalized_sae import PenalizedSAE
+from saecore.core.sae_config import Shape
 from saecore.errors import ConfigError
-from saecore.open_sae import OpenSAE
-from saecore.sae_config import Shape
+from saecore.ops.codes import Codes
 from saecore_plugins.architectures.clt.encoding import LayeredEncoding
 
 
 def cleared(matrix: Tensor, layers: int) -> Tensor:
-    """`[d_sae, L · d_out]`, in place with zeros where a latent would write to an earlier layer."""
+    """Zero `[d_sae, L · d_out]` in place where a latent would write to an earlier layer."""
     size = matrix.shape[1] // layers
     for layer, rows in enumerate(matrix.chunk(layers)):
         rows[:, : layer * size] = 0
     return matrix
 
 
-class CLT(OpenSAE):
+class CLT(PenalizedSAE):
     """f_l = activation(x_l W_enc,l + b_enc,l), ŷ_m = Σ_{l ≤ m} f_l W_dec,l→m + b_dec,m.
 
     Layer l reads the input x_l of its MLP; its features help to reconstruct the outputs y_m of
-    its own MLP and of all after it. Each of the L layers has d_sae / L latents, one layer's after
-    the other's. Inputs and reconstructions are joined, or `[..., L, d]`.
+    its own MLP and all later ones. Each of the L layers has d_sae / L latents, in order of layers.
+    Inputs and reconstructions are concatenated, or `[..., L, d]`.
 
     Parameters:
         encoder: `[d_sae, d]`; the rows of a layer read that layer's input.
         b_enc: `[d_sae]`.
-        W_dec: `[d_sae, L · d_out]`; a row of layer l is zero for the targets before l.
+        W_dec: `[d_sae, L · d_out]`; a row of layer l is zero for earlier targets.
         b_dec: `[L · d_out]`.
 
     Source: Ameisen et al., Circuit Tracing (Anthropic, March 2025).
@@ -51,30 +51,29 @@ class CLT(OpenSAE):
         if shape.d_sae % layers:
             below = shape.d_sae // layers * layers
             raise ConfigError(
-                "experiment",
                 [f"sae.d_sae: expected a multiple of the {layers} layers, as each has as many "
                  f"latents ({below or layers} or {below + layers}), got {shape.d_sae}"],
             )  # fmt: skip
         for name, size in (("d_in", shape.d_in), ("d_out", shape.d_out)):
             if size % layers:
                 raise ConfigError(
-                    "experiment", [f"{name}: expected a multiple of the {layers} hooks, got {size}"]
+                    [f"{name}: expected a multiple of the {layers} hooks, got {size}"]
                 )
         super().__init__(config, shape)
         self._mask_gradients()
 
     def parameter_sizes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """Encoder rows are as long as the activations of one layer."""
+        """Encoder rows have the size of one layer's activations."""
         encoder = (shape.d_sae, shape.d_in // shape.hooks)
         return {**super().parameter_sizes(shape), "encoder": encoder}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy's gradients are masked too: hooks of tensors are not copied with them."""
+        """Mask the gradients of a copy: tensor hooks are not copied."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._mask_gradients()
 
     def _mask_gradients(self) -> None:
-        # Losses that use whole decoder rows (AuxK) have gradients where the zeros are.
+        # Losses that use whole decoder rows (AuxK) have gradients at the zeros.
         layers = self.cfg.hooks
         if self.W_dec.requires_grad:
             self.W_dec.register_hook(lambda grad: cleared(grad.clone(), layers))
@@ -82,44 +81,53 @@ class CLT(OpenSAE):
     def initialize(
         self, generator: torch.Generator, decoder_norm: float, tied: bool = True
     ) -> None:
-        """Random directions; decoder rows have the norm without what is zero."""
+        """Random directions; decoder rows get the norm after zeroing."""
         super().initialize(generator, decoder_norm, tied)
         with torch.no_grad():
             cleared(self.W_dec, self.cfg.hooks)
             self.W_dec.mul_(decoder_norm / self.W_dec.norm(dim=1, keepdim=True))
 
     def weights_problem(self) -> str | None:
-        """A latent that writes to a layer before its own, which `reconstruct` would leave out."""
+        """Report a latent that writes to a layer before its own: `decode_codes` ignores it."""
         size = self.cfg.d_out // self.cfg.hooks
         for layer, rows in enumerate(self.W_dec.detach().chunk(self.cfg.hooks)):
             if layer and bool(rows[:, : layer * size].any()):
                 return f"W_dec: latents of layer {layer} write to an earlier layer; expected zeros"
         return None
 
-    def encoding(self, x: Tensor) -> Encoding:
+    def encoding(self, x: Tensor) -> PreActivations:
         """The encoders over `x [N, L, d]` or `[N, L · d]`."""
         by_layer = x.reshape(len(x), self.cfg.hooks, self.encoder.shape[1])
-        return LayeredEncoding(by_layer, self.W_enc, self.b_enc, None, None, self.decoder_norms)
+        return LayeredEncoding(
+            x=by_layer,
+            W_enc=self.W_enc,
+            b_enc=self.b_enc,
+            center=None,
+            scale=None,
+            decoder_norms=self.decoder_norms,
+        )
 
-    def reconstruct(self, codes: Codes, x: Tensor) -> Tensor:
-        """Reconstruction `[N, L · d_out]`; each layer decodes to its own target and those after."""
+    def decode_codes(self, codes: Tensor | Codes) -> Tensor:
+        """Decode to `[..., L · d_out]`; each layer writes to its own target and those after it."""
+        if not isinstance(codes, Codes):
+            return super().decode_codes(codes)
         layers = self.cfg.hooks
         size = self.cfg.d_out // layers
         y_hat = self.b_dec.expand(codes.n_rows, -1)
-        for layer, (one, rows) in enumerate(
+        for layer, (layer_codes, rows) in enumerate(
             zip(codes.split(layers), self.W_dec.chunk(layers), strict=True)
         ):
-            written = ops.decode(one, rows[:, layer * size :], None)
+            written = ops.decode(layer_codes, rows[:, layer * size :], None)
             y_hat = y_hat + functional.pad(written, (layer * size, 0))
         return y_hat
 
     def after_step(self) -> None:
-        """The zeros stay: some optimizers (muon) move what has no gradient."""
+        """Restore the zeros: some optimizers (muon) also change weights without gradients."""
         with torch.no_grad():
             cleared(self.W_dec, self.cfg.hooks)
 
     def scale_input(self, factor: float | Tensor, out: float | Tensor | None = None) -> None:
-        """Factors are numbers or joined, `[d_in]` and `[d_out]`."""
+        """Factors are numbers, or concatenated: `[d_in]` and `[d_out]`."""
         super().scale_input(1.0, factor if out is None else out)
         by_layer = factor.view(self.cfg.hooks, 1, -1) if isinstance(factor, Tensor) else factor
         with torch.no_grad():

@@ -6,19 +6,17 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.architecture import OpenConfig
-from saecore.hookspecs import hookimpl
+from saecore.core.architecture_config import PenalizedConfig
+from saecore.plugins import Component, hookimpl
 
 
-@attrs.frozen
-class CrosscoderConfig(OpenConfig):
+@attrs.frozen(kw_only=True)
+class CrosscoderConfig(PenalizedConfig):
     """Settings of a crosscoder."""
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="crosscoder",

@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saecore.activation import Encoding
-from saecore.open_sae import OpenSAE
+from saecore.core.activation import PreActivations
+from saecore.core.penalized_sae import PenalizedSAE
 
 
-class Crosscoder(OpenSAE):
+class Crosscoder(PenalizedSAE):
     """f = activation(Σ_h x_h W_enc,h + b_enc), x̂_h = f W_dec,h + b_dec,h, for every hook h.
 
-    The penalty is λ · mean Σ f · Σ_h ‖W_dec,h‖. The hooks stand one after another in the last
-    dimension: d_in = hooks · d, W_dec `[d_sae, hooks · d]`; activations go in and out as
-    `[..., hooks, d]` or joined. Source: Lindsey et al. 2024.
+    The penalty is λ · mean Σ f · Σ_h ‖W_dec,h‖. Hooks are concatenated in the last
+    dimension: d_in = hooks · d, W_dec `[d_sae, hooks · d]`; activations are `[..., hooks, d]` or
+    concatenated. Source: Lindsey et al. 2024.
     """
 
     architecture = "crosscoder"
@@ -30,6 +30,6 @@ class Crosscoder(OpenSAE):
         norms: Tensor = torch.linalg.vector_norm(by_hook, dim=-1)
         return norms
 
-    def encoding(self, x: Tensor) -> Encoding:
+    def encoding(self, x: Tensor) -> PreActivations:
         """The encoder over `x [N, hooks, d]` or `[N, d_in]`."""
         return super().encoding(x.flatten(1))

@@ -6,29 +6,26 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Choice, Component, choice
-from saecore.config.architecture import ArchitectureConfig
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.core.architecture_config import ArchitectureConfig
+from saecore.plugins import Choice, Component, at_least, choice, hookimpl
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class GatedConfig(ArchitectureConfig):
     """Settings of a gated SAE."""
 
     l1_coefficient: float = attrs.field(default=1.0, validator=at_least(0))
     """Weight of the sparsity penalty on the gate."""
     l1_schedule: Choice = choice("schedule", "constant")
-    """How the weight changes over the run, for example a warm-up."""
+    """How the weight changes over the run, e.g. a warm-up."""
     detach_aux: bool = True
     """Keep the auxiliary loss and the penalty from training the decoder, as in the paper, where its
-    rows have length 1; the reference does not, which lets the gate's pre-activations be
-    reconstructed by the decoder itself."""
+    rows have norm 1. SAELens does not, which lets the decoder itself adapt to the gate's
+    pre-activations."""
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="gated",

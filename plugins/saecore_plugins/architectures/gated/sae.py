@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from saecore import ops
-from saecore.activation import Encoding
-from saecore.codes import Codes
-from saecore.sae import SAE
-from saecore.sae_config import Shape
-from saecore.step import Batch, Scheduled, StepContext, StepOutput
+from saecore.core.activation import PreActivations
+from saecore.core.file_form import FileForm
+from saecore.core.sae import SAE
+from saecore.core.sae_config import Shape
+from saecore.core.schedule import Scheduled
+from saecore.core.step import Batch, StepContext, StepOutput
+from saecore.ops.codes import Codes
 
 
 class Gated(SAE):
@@ -25,8 +27,11 @@ class Gated(SAE):
     """
 
     architecture = "gated"
-    saved_fields: ClassVar = ()
-    training_fields = frozenset({"decoder_init_norm", "l1_coefficient", "l1_warm_up_steps"})
+    file_form = FileForm(
+        saved_fields=(),
+        training_fields=frozenset({"decoder_init_norm", "l1_coefficient", "l1_warm_up_steps"}),
+        warm_up=("l1_warm_up_steps", "l1_schedule"),
+    )
     latent_vectors = ("b_gate", "b_mag")
 
     b_gate: nn.Parameter
@@ -40,7 +45,7 @@ class Gated(SAE):
         }
 
     def parameter_sizes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """A bias of the gate, and bias and scale (log) of the magnitude, instead of b_enc."""
+        """Replace b_enc by a bias of the gate, and bias and log scale of the magnitude."""
         sizes = super().parameter_sizes(shape)
         del sizes["b_enc"]
         return {**sizes, **dict.fromkeys(("b_gate", "b_mag", "r_mag"), (shape.d_sae,))}
@@ -50,9 +55,16 @@ class Gated(SAE):
         """The weight of the penalty on the gate."""
         return "l1_coefficient"
 
-    def encoding(self, x: Tensor) -> Encoding:
+    def encoding(self, x: Tensor) -> PreActivations:
         """The gate's pre-activations π."""
-        return Encoding(x, self.W_enc, self.b_gate, self.centre, None, self.decoder_norms)
+        return PreActivations(
+            x=x,
+            W_enc=self.W_enc,
+            b_enc=self.b_gate,
+            center=self.center,
+            scale=None,
+            decoder_norms=self.decoder_norms,
+        )
 
     def _magnitude(self, gate: Codes) -> Codes:
         """Features where π > 0, computed from π: x_c W_enc = π − b_gate."""
@@ -61,7 +73,7 @@ class Gated(SAE):
         return gate.with_values(scaled.relu())
 
     def all_preactivations(self, x: Tensor) -> Tensor:
-        """Those of the magnitude, x_c W_enc e^{r_mag} + b_mag, as in SAELens."""
+        """Pre-activations of the magnitude, x_c W_enc e^{r_mag} + b_mag, as in SAELens."""
         gate = self.encoding(x).dense()
         return (gate - self.b_gate) * self.r_mag.exp() + self.b_mag
 
@@ -70,14 +82,14 @@ class Gated(SAE):
         return self._magnitude(self.encoding(x).above(0.0))
 
     def training_step(self, batch: Batch, context: StepContext) -> StepOutput:
-        """The three losses."""
+        """The reconstruction loss, the gate penalty and the auxiliary reconstruction loss."""
         gate = self.encoding(batch.inputs).above(0.0)
         codes = self._magnitude(gate)
         x_hat = self.reconstruct(codes, batch.inputs)
         decoder: tuple[Tensor, ...] = (self.decoder_norms(), self.W_dec, self.b_dec)
         if self.cfg.detach_aux:
-            # The norms too: else the penalty shrinks the rows, and r_mag makes up for it.
-            decoder = tuple(one.detach() for one in decoder)
+            # The norms too: otherwise the penalty shrinks the rows and r_mag compensates.
+            decoder = tuple(tensor.detach() for tensor in decoder)
         norms, W_dec, b_dec = decoder
         penalty = gate.l1(norms).mean()
         losses = {
@@ -90,7 +102,7 @@ class Gated(SAE):
         return StepOutput(losses, codes, x_hat)
 
     def shift_preactivations(self, shift: Tensor) -> None:
-        """Gate and magnitude share the encoder, the magnitude times e^{r_mag}."""
+        """Shift both gate and magnitude, which share the encoder."""
         with torch.no_grad():
             self.b_gate.add_(shift)
             self.b_mag.add_(shift * self.r_mag.exp())
@@ -98,8 +110,3 @@ class Gated(SAE):
     def scheduled(self) -> Mapping[str, Scheduled]:
         """The weight of the penalty."""
         return self._scheduled
-
-    def training_details(self) -> dict[str, Any]:
-        """Warm-up under the reference's name."""
-        steps = getattr(self.cfg.l1_schedule.config, "warm_up_steps", 0)
-        return {**super().training_details(), "l1_warm_up_steps": steps}

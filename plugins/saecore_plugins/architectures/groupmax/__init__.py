@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.architecture import ArchitectureConfig
-from saecore.hookspecs import hookimpl
+from saecore.core.architecture_config import ArchitectureConfig
+from saecore.plugins import Component, hookimpl
 from saecore_plugins.activations.groupmax import GroupMaxConfig as ActivationGroupMaxConfig
 
 
@@ -19,7 +18,6 @@ class GroupMaxConfig(ActivationGroupMaxConfig, ArchitectureConfig):
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="groupmax",

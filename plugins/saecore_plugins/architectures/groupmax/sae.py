@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from saecore.sae import SAE
-from saecore.sae_config import Shape
+from saecore.core.sae import SAE
+from saecore.core.sae_config import Shape
 from saecore_plugins.activations.groupmax.activation import GroupMax as Activation
 
 
 class GroupMax(SAE):
-    """f = the positive maxima of k runs of d_sae / k latents, x̂ = f W_dec + b_dec.
+    """f = the positive maxima of k blocks of d_sae / k latents, x̂ = f W_dec + b_dec.
 
     Source: EleutherAI's sparsify.
     """

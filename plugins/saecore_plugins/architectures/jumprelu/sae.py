@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
-from saecore.sae import SAE
-from saecore.sae_config import Shape
+from saecore.core.file_form import FileForm
+from saecore.core.sae import SAE
+from saecore.core.sae_config import Shape
 from saecore_plugins.activations.jumprelu.activation import JumpReLU as Activation
 
 
@@ -20,20 +21,23 @@ class JumpReLU(SAE):
     """
 
     architecture = "jumprelu"
-    saved_fields: ClassVar = ()
-    training_fields = frozenset(
-        {
-            "decoder_init_norm",
-            "jumprelu_init_threshold",
-            "jumprelu_bandwidth",
-            "jumprelu_sparsity_loss_mode",
-            "l0_coefficient",
-            "l0_warm_up_steps",
-            "pre_act_loss_coefficient",
-            "jumprelu_tanh_scale",
-            "jumprelu_ste_to_input",
-            "target_l0",
-        }
+    file_form = FileForm(
+        saved_fields=(),
+        training_fields=frozenset(
+            {
+                "decoder_init_norm",
+                "jumprelu_init_threshold",
+                "jumprelu_bandwidth",
+                "jumprelu_sparsity_loss_mode",
+                "l0_coefficient",
+                "l0_warm_up_steps",
+                "pre_act_loss_coefficient",
+                "jumprelu_tanh_scale",
+                "jumprelu_ste_to_input",
+                "target_l0",
+            }
+        ),
+        warm_up=("l0_warm_up_steps", "l0_schedule"),
     )
 
     def __init__(self, config: Any, shape: Shape) -> None:
@@ -45,8 +49,3 @@ class JumpReLU(SAE):
         """θ `[d_sae]`, float32."""
         assert isinstance(self.activation, Activation)
         return self.activation.threshold
-
-    def training_details(self) -> dict[str, Any]:
-        """Warm-up under the reference's name."""
-        steps = getattr(self.cfg.l0_schedule.config, "warm_up_steps", 0)
-        return {**super().training_details(), "l0_warm_up_steps": steps}

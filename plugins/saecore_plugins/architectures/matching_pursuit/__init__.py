@@ -1,4 +1,4 @@
-"""Matching pursuit: latents are chosen one after another on what is left (arXiv 2506.03093)."""
+"""Matching pursuit: latents are chosen one by one on the residual (arXiv 2506.03093)."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.architecture import ArchitectureConfig
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.core.architecture_config import ArchitectureConfig
+from saecore.plugins import Component, at_least, hookimpl
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class MatchingPursuitConfig(ArchitectureConfig):
     """Settings of a matching-pursuit SAE."""
 
     residual_threshold: float = attrs.field(default=1e-2, validator=at_least(0))
-    """A token is finished when the norm of its residual falls below this."""
+    """Stop on a token when the norm of its residual falls below this."""
     max_iterations: int | None = attrs.field(default=None, validator=at_least(1))
-    """Most latents chosen per token; default: d_in."""
+    """Maximum number of latents chosen per token; default: d_in."""
     stop_on_duplicate_support: bool = True
-    """A token is finished too when a latent is chosen that is active already."""
+    """Also stop on a token when an already active latent is chosen."""
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="matching_pursuit",

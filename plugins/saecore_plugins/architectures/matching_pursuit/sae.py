@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
-from saecore.activation import Encoding
-from saecore.codes import Codes
+from saecore.core.activation import PreActivations
+from saecore.core.file_form import FileForm
+from saecore.core.sae import SAE
+from saecore.core.sae_config import Shape
 from saecore.errors import ConfigError
-from saecore.sae import SAE
-from saecore.sae_config import Shape
+from saecore.ops.codes import Codes
 
 
 class MatchingPursuit(SAE):
     """r = x_c; repeat: i = argmax r W_decᵀ, v = relu(r · d_i), f_i += v, r −= v d_i.
 
-    A token is finished when its residual is small, or (by choice) when i was active already. The
-    encoder is the decoder's transpose. Source: Costa et al. 2025; SAELens 6 for when to stop.
+    A token stops when its residual is small or (optionally) when i was already active. The encoder
+    is the decoder's transpose. Source: Costa et al. 2025; SAELens 6 for the stopping rule.
     """
 
     architecture = "matching_pursuit"
     competitive = True
-    saved_fields: ClassVar = ("residual_threshold", "max_iterations", "stop_on_duplicate_support")
-    training_fields = frozenset({"decoder_init_norm"})
+    file_form = FileForm(
+        saved_fields=("residual_threshold", "max_iterations", "stop_on_duplicate_support")
+    )
     latent_vectors = ()
 
     def __init__(self, config: Any, shape: Shape) -> None:
@@ -33,7 +35,7 @@ class MatchingPursuit(SAE):
         self.iterations = config.max_iterations or shape.d_in
 
     def parameter_sizes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """The decoder alone."""
+        """Only the decoder."""
         sizes = super().parameter_sizes(shape)
         return {name: sizes[name] for name in ("W_dec", "b_dec")}
 
@@ -45,17 +47,24 @@ class MatchingPursuit(SAE):
     def initialize(
         self, generator: torch.Generator, decoder_norm: float, tied: bool = True
     ) -> None:
-        """Unit rows, whatever `decoder_norm`: a pursuit projects on them."""
+        """Unit rows, regardless of `decoder_norm`: the pursuit projects on them."""
         super().initialize(generator, 1.0, tied)
 
-    def encoding(self, x: Tensor) -> Encoding:
-        """First projections, for strategies that ask for pre-activations."""
+    def encoding(self, x: Tensor) -> PreActivations:
+        """The first projections, for strategies that need pre-activations."""
         zero = self.W_dec.new_zeros(self.cfg.d_sae)
-        return Encoding(x, self.W_enc, zero, self.centre, None, self.decoder_norms)
+        return PreActivations(
+            x=x,
+            W_enc=self.W_enc,
+            b_enc=zero,
+            center=self.center,
+            scale=None,
+            decoder_norms=self.decoder_norms,
+        )
 
     def select(self, x: Tensor) -> Codes:
-        """The pursuit; each step is differentiable but for the choice."""
-        residual = x if self.centre is None else x - self.centre
+        """Run the pursuit; each step is differentiable except for the choice."""
+        residual = x if self.center is None else x - self.center
         features = residual.new_zeros(len(x), self.cfg.d_sae)
         going = torch.ones(len(x), dtype=torch.bool, device=x.device)
         for _ in range(self.iterations):
@@ -70,26 +79,29 @@ class MatchingPursuit(SAE):
                 going = going & (residual.norm(dim=-1) >= self.cfg.residual_threshold)
                 if self.cfg.stop_on_duplicate_support:
                     going = going & ((features != 0) != active).any(-1)
-                if not going.any().cpu().numpy():  # on the CPU no transfer
+                if not going.any().cpu().numpy():  # no transfer on the CPU
                     break
         return Codes.from_dense(features)
 
     def scale_input(self, factor: float | Tensor, out: float | Tensor | None = None) -> None:
-        """Features take the unit of raw activations; so does the residual's limit."""
+        """Convert features and the residual threshold to the units of raw activations."""
         with torch.no_grad():
             self.b_dec.div_(factor)
-        limit = self.cfg.method.residual_threshold / float(factor)
+        limit = self.cfg.architecture_config.residual_threshold / float(factor)
         self.cfg = attrs.evolve(
-            self.cfg, method=attrs.evolve(self.cfg.method, residual_threshold=limit)
+            self.cfg,
+            architecture_config=attrs.evolve(
+                self.cfg.architecture_config, residual_threshold=limit
+            ),
         )
 
     def scale_latents(self, factor: Tensor) -> None:
-        """Refused: encoder and decoder are one.
+        """Refuse: encoder and decoder are one matrix.
 
         Raises:
             ConfigError: always.
         """
         raise ConfigError(
-            "matching_pursuit",
             ["decoder norms cannot be folded: encoder and decoder are one matrix"],
+            label="matching_pursuit",
         )

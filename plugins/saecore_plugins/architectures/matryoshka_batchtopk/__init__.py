@@ -7,24 +7,22 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 from saecore_plugins.architectures.batchtopk import BatchTopKConfig
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class MatryoshkaBatchTopKConfig(BatchTopKConfig):
     """Settings of a Matryoshka BatchTopK SAE."""
 
     matryoshka_widths: tuple[int, ...] = attrs.field(default=(), validator=at_least(1))
-    """Numbers of latents of the nested dictionaries, increasing; d_sae is added where it is not
-    the last."""
+    """Increasing numbers of latents of the nested dictionaries; d_sae is appended if it is not the
+    last."""
     random_widths: int = attrs.field(default=0, validator=at_least(0))
-    """Instead of fixed widths, this many are drawn anew in every step, small ones more often."""
+    """Draw this many widths in every step instead, small ones more often."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Report widths that do not increase, and both kinds of widths or neither."""
+        """Report widths that do not increase, or both kinds of widths, or neither."""
         widths = self.matryoshka_widths
         if any(high <= low for low, high in itertools.pairwise(widths)):
             yield "matryoshka_widths", f"expected increasing numbers, got {list(widths)}"
@@ -34,7 +32,6 @@ class MatryoshkaBatchTopKConfig(BatchTopKConfig):
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="matryoshka_batchtopk",

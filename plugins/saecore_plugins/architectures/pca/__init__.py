@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.architecture import ArchitectureConfig
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.core.architecture_config import ArchitectureConfig
+from saecore.plugins import Component, at_least, hookimpl
 
 
 @attrs.frozen
@@ -17,17 +15,16 @@ class PCAConfig(ArchitectureConfig):
     """Settings of PCA; d_sae is the number of components, at most d_in."""
 
     k: int | None = attrs.field(default=None, validator=at_least(1))
-    """Components active per token, those with the largest projections; default: all."""
+    """Active components per token, those with the largest projections; default: all."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Report a mean that is not subtracted."""
+        """Report a setting that does not subtract the mean."""
         if not self.apply_b_dec_to_input:
-            yield "apply_b_dec_to_input", "expected true: components are those of centred inputs"
+            yield "apply_b_dec_to_input", "expected true: components are those of centered inputs"
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="pca",

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Choice, Component, choice
-from saecore.config.architecture import ArchitectureConfig, OpenConfig
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.core.architecture_config import ArchitectureConfig, PenalizedConfig
+from saecore.plugins import Choice, Component, at_least, choice, hookimpl
 
 
-@attrs.frozen
-class StandardConfig(OpenConfig, ArchitectureConfig):
+@attrs.frozen(kw_only=True)
+class StandardConfig(PenalizedConfig, ArchitectureConfig):
     """Settings of a standard SAE."""
 
     activation: Choice = choice("activation", "relu", unlike="architecture")
@@ -23,12 +21,11 @@ class StandardConfig(OpenConfig, ArchitectureConfig):
     lp_schedule: Choice = choice("schedule", "constant")
     """How p changes over the run: lp_norm times the schedule's value (p-annealing)."""
     lp_rescale: bool = False
-    """Change the weight along with p so that the penalty has no jumps."""
+    """Adjust the weight when p changes, so that the penalty is continuous."""
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="standard",

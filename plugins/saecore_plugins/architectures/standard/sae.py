@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
-from saecore.codes import Codes
-from saecore.open_sae import OpenSAE
-from saecore.sae_config import Shape
-from saecore.step import Scheduled, StepContext
+from saecore.core.penalized_sae import PenalizedSAE
+from saecore.core.sae_config import Shape
+from saecore.core.schedule import Scheduled
+from saecore.core.step import StepContext
+from saecore.ops.codes import Codes
 
 
-class Standard(OpenSAE):
+class Standard(PenalizedSAE):
     """f = activation((x − b_dec) W_enc + b_enc), x̂ = f W_dec + b_dec, plus λ · mean ‖f · n‖_p.
 
-    n are the norms of the decoder rows, which are free. Source: Bricken et al. 2023 with the
+    n are the unconstrained norms of the decoder rows. Source: Bricken et al. 2023 with the
     decoder norms inside the penalty (Anthropic, April 2024), as in SAELens 6. A schedule of p
     (p-annealing) is Karvonen et al. 2024, arXiv 2408.00113.
     """
 
     architecture = "standard"
-    training_state = ("penalty_scale", "last_p")
+    file_form = attrs.evolve(PenalizedSAE.file_form, training_state=("penalty_scale", "last_p"))
     penalty_scale: Tensor
     last_p: Tensor
 
@@ -34,7 +36,7 @@ class Standard(OpenSAE):
             self.register_buffer("last_p", torch.zeros((), device=shape.device))
 
     def penalty_loss(self, codes: Codes, context: StepContext) -> Tensor:
-        """With this step's p."""
+        """The penalty with this step's p."""
         p = float(context.scheduled["lp_norm"])
         penalty = self.penalty(codes, p).mean()
         if self.cfg.lp_rescale:
@@ -44,7 +46,7 @@ class Standard(OpenSAE):
 
     @torch.no_grad()
     def _keep_continuous(self, codes: Codes, p: float, penalty: Tensor) -> None:
-        """Scale the penalty so that the change of p in this step does not change its size."""
+        """Rescale the penalty so that this step's change of p does not change its value."""
         last = float(self.last_p)
         if last not in (0.0, p):
             ratio = self.penalty(codes, last).mean() / penalty

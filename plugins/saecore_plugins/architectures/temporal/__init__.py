@@ -1,4 +1,4 @@
-"""Temporal SAE: context predicts a part of each activation, latents explain the rest."""
+"""Temporal SAE: the context predicts part of each activation, latents explain the rest."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ from typing import Literal
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.architecture import ArchitectureConfig
-from saecore.config.validators import above, at_least, between
-from saecore.hookspecs import hookimpl
+from saecore.core.architecture_config import ArchitectureConfig
+from saecore.plugins import Component, above, at_least, between, hookimpl
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class TemporalConfig(ArchitectureConfig):
-    """Settings of a temporal SAE, as files of SAELens have them; it cannot be trained here."""
+    """Settings of a temporal SAE, as in SAELens files; it cannot be trained here."""
 
     n_heads: int = attrs.field(default=8, validator=at_least(1))
     """Heads of each attention layer."""
     n_attn_layers: int = attrs.field(default=1, validator=between(1, 1000))
-    """Attention layers, each of which predicts from what the one before has left."""
+    """Attention layers, each of which predicts from the residual of the one before."""
     bottleneck_factor: int = attrs.field(default=64, validator=at_least(1))
     """Keys and queries have size d_sae / bottleneck_factor."""
     sae_diff_type: Literal["relu", "topk"] = "topk"
-    """Which latents explain what is not predicted: all positive ones, or the best of them."""
+    """Which latents explain the residual: all positive ones, or the best of them."""
     kval_topk: int | None = attrs.field(default=None, validator=at_least(1))
     """Active latents per token with "topk"; default: all positive ones."""
     tied_weights: bool = True
@@ -35,7 +33,6 @@ class TemporalConfig(ArchitectureConfig):
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="temporal",

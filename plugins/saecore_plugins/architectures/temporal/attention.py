@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from saecore.sae_config import Shape
+from saecore.core.sae_config import Shape
 
 
 class ContextAttention(nn.Module):
@@ -14,7 +14,7 @@ class ContextAttention(nn.Module):
     Keys and queries are narrow, values and output as wide as the codes.
 
     Args:
-        shape: sizes, precision and place.
+        shape: sizes, precision and device.
         heads: number of heads.
         bottleneck: d_sae / size of keys and queries.
     """
@@ -35,8 +35,8 @@ class ContextAttention(nn.Module):
         """Prediction `[B, T, d_sae]`.
 
         Args:
-            context: codes moved on by one position `[B, T, d_sae]`.
-            target: codes of the positions themselves `[B, T, d_sae]`, for the queries.
+            context: codes shifted by one position `[B, T, d_sae]`.
+            target: unshifted codes `[B, T, d_sae]`, for the queries.
         """
         queries, keys, values = (
             layer(codes).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, T, size]

@@ -7,33 +7,38 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from saecore.codes import Codes
-from saecore.decomposition import Decomposition
+from saecore.core.file_form import FileForm
+from saecore.core.forward_parts import ForwardParts
+from saecore.core.normalizer import Restore
+from saecore.core.sae import SAE
+from saecore.core.sae_config import Shape
+from saecore.core.step import Batch, StepContext, StepOutput
 from saecore.errors import ConfigError
-from saecore.normalize import RUNTIME, Restore
-from saecore.sae import SAE
-from saecore.sae_config import Shape
-from saecore.step import Batch, StepContext, StepOutput
+from saecore.ops.codes import Codes
 from saecore_plugins.architectures.temporal.attention import ContextAttention
 
 
 class Temporal(SAE):
-    """x̂ = (f + p) W_dec + b_dec: p is predicted from the context, f explains what is left.
+    """x̂ = (f + p) W_dec + b_dec: p is predicted from the context, f explains the rest.
 
     With λ = 1 / (4 d_in), r = x_c and z(r) = relu(λ r W_enc), each attention layer adds s · q to p
-    and takes s · q W_dec from r, where q = relu(attention(z(r) moved on by one, z(r))) and s puts
-    q W_dec at the foot of the perpendicular from r. Then f = topk(z(r)). Only f is sparse, and
-    only f is what `encode` gives and `decode` takes.
+    and subtracts s · q W_dec from r, where q = relu(attention(z(r) shifted by one, z(r))) and s
+    projects r on q W_dec. Then f = topk(z(r)). Only f is sparse; `encode` returns it, and
+    `decode` expects it.
 
-    Inputs are contexts: `[N, T, d_in]`, position after position. Loading and inference only.
+    Inputs are contexts `[N, T, d_in]`, in order of positions. Loading and inference only.
     Source: SAELens 6 (`temporal`).
 
     Raises:
-        ConfigError: sizes that do not divide each other; or training.
+        ConfigError: sizes are not divisible, or the SAE is trained.
     """
 
     architecture = "temporal"
-    own_normalizations = ("constant_scalar_rescale",)
+    file_form = FileForm(
+        normalizations=("constant_scalar_rescale",),
+        # Keys and queries have a narrower size.
+        tensor_sizes=lambda config, d_sae: {d_sae // config.bottleneck_factor},
+    )
     latent_vectors = ()
     reads_contexts = True
 
@@ -42,7 +47,6 @@ class Temporal(SAE):
         divisor = config.n_heads * config.bottleneck_factor
         if shape.d_sae % divisor:
             raise ConfigError(
-                "experiment",
                 [f"sae.d_sae: expected a multiple of n_heads · bottleneck_factor = {divisor}, "
                  f"got {shape.d_sae}"],
             )  # fmt: skip
@@ -51,41 +55,37 @@ class Temporal(SAE):
             for _ in range(config.n_attn_layers)
         )
 
-    @classmethod
-    def file_sizes(cls, config: Any, d_sae: int) -> set[int]:
-        """Keys and queries have a size of their own."""
-        return {d_sae // config.bottleneck_factor}
-
     def parameter_sizes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """No bias of the encoder; no encoder where it is tied."""
+        """No encoder bias, and no encoder if it is tied."""
         sizes = super().parameter_sizes(shape)
         tied = self.cfg.tied_weights
         return {name: sizes[name] for name in (() if tied else ("encoder",)) + ("W_dec", "b_dec")}
 
     @property
     def W_enc(self) -> Tensor:
-        """The encoder `[d_in, d_sae]`; the decoder's transpose where it is tied."""
+        """The encoder `[d_in, d_sae]`; the decoder's transpose if it is tied."""
         return (self.W_dec if self.cfg.tied_weights else self.encoder).t()
 
-    def _scaled(self, x: Tensor) -> tuple[Tensor, Restore | None]:
+    def normalize(self, x: Tensor) -> tuple[Tensor, Restore | None]:
+        """Normalize `x [..., d_in]`; "constant_scalar_rescale" is one factor for all."""
         if self.cfg.normalize_activations != "constant_scalar_rescale":
-            return super()._scaled(x)
+            return super().normalize(x)
         factor = self.cfg.activation_normalization_factor
         return x * factor, lambda x_hat: x_hat / factor
 
     def encode_with_predictions(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes f and predicted codes p of contexts `[N, T, d_in]`: `[N, T, d_sae]` each."""
         rows = self._joined(x)
-        codes, predicted = self._codes(self._scaled(rows)[0])
+        codes, predicted = self._codes(self.normalize(rows)[0])
         size = (*rows.shape[:-1], self.cfg.d_sae)
         return codes.reshape(size), predicted.reshape(size)
 
     def _codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of scaled contexts, `[B, T, d_sae]`."""
-        if x.dim() < 3:  # rows of a matrix may be gathered from anywhere
+        """Codes f and p of normalized contexts, `[B, T, d_sae]` each."""
+        if x.dim() < 3:  # rows of a matrix need not be consecutive tokens
             raise ValueError(f"a temporal SAE reads contexts [N, T, d_in], got {list(x.shape)}")
         rest = x.reshape(-1, *x.shape[-2:])
-        rest = rest if self.centre is None else rest - self.centre
+        rest = rest if self.center is None else rest - self.center
         weight = self.W_enc / (4 * self.cfg.d_in)
         predicted = rest.new_zeros(*rest.shape[:-1], self.cfg.d_sae)
         for layer in self.attn_layers:
@@ -105,61 +105,55 @@ class Temporal(SAE):
 
     def encode_sparse(self, x: Tensor) -> Codes:
         """Codes f of contexts `[N, T, d_in]`, positions as rows."""
-        return Codes.from_dense(self.encode_with_predictions(x)[0].flatten(0, -2))
+        codes = self.encode_with_predictions(x)[0]
+        self.last_restore = self._rows(x)[1]
+        return Codes.from_dense(codes.flatten(0, -2))
 
     def encode(self, x: Tensor, latents: Tensor | None = None) -> Tensor:
         """Codes f of contexts `[N, T, d_in]`: all `[N, T, d_sae]`, or those of `latents`."""
-        rows = self._joined(x)
-        if self.cfg.normalize_activations in (*RUNTIME, *self.own_normalizations):
-            self._restore = self._scaled(rows)[1]
-        codes = self.encode_with_predictions(rows)[0]
+        contexts = self._joined(x)
+        self.last_restore = self.normalize(contexts)[1]
+        codes = self.encode_with_predictions(contexts)[0]
         return codes if latents is None else codes[..., latents]
 
-    def decode(self, features: Tensor | Codes) -> Tensor:
-        """What f alone reconstructs; `forward` adds what the context predicts."""
-        return super().decode(features)
-
-    def decode_scaled(self, features: Tensor | Codes) -> Tensor:
-        """Without the scale of the activations: `features @ W_dec + b_dec`."""
-        dense = features.dense() if isinstance(features, Codes) else features
+    def decode_codes(self, codes: Tensor | Codes) -> Tensor:
+        """Apply the decoder to codes `[..., d_sae]`; `forward` adds the predicted codes."""
+        dense = codes.dense() if isinstance(codes, Codes) else codes
         out = dense @ self.W_dec
-        # A tied SAE that does not centre its input has no bias at all.
-        return out if self.cfg.tied_weights and self.centre is None else out + self.b_dec
+        # A tied SAE that does not center its input has no bias.
+        return out if self.cfg.tied_weights and self.center is None else out + self.b_dec
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruction of contexts `[N, T, d_in]`."""
         rows = self._joined(x)
-        scaled, restore = self._scaled(rows)
+        scaled, restore = self.normalize(rows)
         codes, predicted = self._codes(scaled)
-        out = self.decode_scaled(codes + predicted).reshape(rows.shape)
+        out = self.decode_codes(codes + predicted).reshape(rows.shape)
         return (out if restore is None else restore(out)).reshape(x.shape)
 
-    def decompose(self, x: Tensor) -> Decomposition:
-        """Contexts `[N, T, d_in]` in parts: codes f are features, the prediction stands beside."""
-        scaled, restore = self._scaled(self._joined(x))
-        codes, predicted = self._codes(scaled)
-        features = Codes.from_dense(codes.flatten(0, -2))
-        beside = (predicted @ self.W_dec).flatten(0, -2)
-        if restore is not None:
-            lead = scaled.shape[:-1]
-
-            def restored(x_hat: Tensor) -> Tensor:
-                return back(x_hat.reshape(*lead, -1)).flatten(0, -2)
-
-            back, restore = restore, restored
-        return Decomposition(self, scaled, features, beside, restore)
+    def decompose(self, x: Tensor) -> ForwardParts:
+        """Contexts `[N, T, d_in]` in parts: features are f, the skip term is decoded from p."""
+        contexts = self.normalize(self._joined(x))[0]
+        codes, predicted = self._codes(contexts)
+        return ForwardParts(
+            sae=self,
+            inputs=contexts,
+            features=Codes.from_dense(codes.flatten(0, -2)),
+            skip_term=(predicted @ self.W_dec).flatten(0, -2),
+            restore=self._rows(x)[1],
+        )
 
     def all_preactivations(self, x: Tensor) -> None:
-        """None: each attention layer takes something from what the encoder reads."""
+        """None: each attention layer changes what the encoder reads."""
 
     def initialize(
         self, generator: torch.Generator, decoder_norm: float, tied: bool = True
     ) -> None:
-        """Refused: see `training_step`."""
+        """Refuse: see `training_step`."""
         self._refuse()
 
     def training_step(self, batch: Batch, context: StepContext) -> StepOutput:
-        """Refused: batches are single tokens in random order, which have no context.
+        """Refuse: batches are single tokens in random order, without context.
 
         Raises:
             ConfigError: always.
@@ -168,15 +162,16 @@ class Temporal(SAE):
 
     def _refuse(self) -> NoReturn:
         raise ConfigError(
-            "experiment",
             ['sae.architecture: "temporal" can be loaded and applied, not trained: training mixes '
              "tokens of many contexts; choose another architecture"],
         )  # fmt: skip
 
     def scale_latents(self, factor: Tensor) -> None:
-        """Refused: attention reads the codes."""
-        raise ConfigError("temporal", ["decoder norms cannot be folded: attention reads the codes"])
+        """Refuse: attention reads the codes."""
+        raise ConfigError(
+            ["decoder norms cannot be folded: attention reads the codes"], label="temporal"
+        )
 
     def scale_input(self, factor: float | Tensor, out: float | Tensor | None = None) -> None:
-        """Refused: attention reads the codes."""
-        raise ConfigError("temporal", ["a scale cannot be folded: attention reads the codes"])
+        """Refuse: attention reads the codes."""
+        raise ConfigError(["a scale cannot be folded: attention reads the codes"], label="temporal")

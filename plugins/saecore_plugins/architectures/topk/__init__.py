@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.architecture import RescaledConfig
-from saecore.hookspecs import hookimpl
+from saecore.core.architecture_config import RescaledConfig
+from saecore.plugins import Component, hookimpl
 from saecore_plugins.activations.topk import TopKConfig as ActivationTopKConfig
 
 
@@ -20,7 +19,7 @@ class TopKConfig(ActivationTopKConfig, RescaledConfig):
     """Rank as with rescale_acts_by_decoder_norm, but report the pre-activations themselves."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Report two answers to one question."""
+        """Report a conflict of two settings."""
         if self.rank_by_decoder_norm and self.rescale_acts_by_decoder_norm:
             yield (
                 "rank_by_decoder_norm",
@@ -31,7 +30,6 @@ class TopKConfig(ActivationTopKConfig, RescaledConfig):
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the architecture."""
     yield Component(
         kind="architecture",
         name="topk",

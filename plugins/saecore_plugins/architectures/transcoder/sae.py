@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from saecore.open_sae import OpenSAE
+from saecore.core.penalized_sae import PenalizedSAE
 
 
-class Transcoder(OpenSAE):
+class Transcoder(PenalizedSAE):
     """f = activation(x W_enc + b_enc), ŷ = f W_dec + b_dec, for the target y of another hook.
 
     Nothing is subtracted from the input. Source: Dunefsky et al. 2024.

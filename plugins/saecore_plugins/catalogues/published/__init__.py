@@ -1,7 +1,7 @@
-"""The releases that the field knows by name, such as gpt2-small-res-jb: 170 with 13,857 SAEs.
+"""Well-known releases such as gpt2-small-res-jb: 170 with 13,857 SAEs.
 
-`releases.jsonl.gz` has one line a release; `make.py` writes it and NOTICE says from what. A line is
-parsed when its release is asked for.
+`releases.jsonl.gz` has one line per release; `make.py` writes it, and NOTICE names its source. A
+line is parsed when its release is requested.
 """
 
 from __future__ import annotations
@@ -13,30 +13,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import attrs
-
-from saecore.components import Component
-from saecore.hookspecs import hookimpl
-from saecore.releases.catalogue import Entry
-from saecore.releases.source import Facts
+from saecore.core.catalogue import Entry
+from saecore.core.release import CatalogueFacts
+from saecore.plugins import Component, NoSettings, hookimpl
 
 FILE = Path(__file__).with_name("releases.jsonl.gz")
-
-
-@attrs.frozen
-class PublishedConfig:
-    """This catalogue has no settings."""
 
 
 class Published:
     """Reads the file beside this module."""
 
-    def __init__(self, config: PublishedConfig) -> None:
+    def __init__(self, config: NoSettings) -> None:
         self.config = config
 
     @cached_property
     def _lines(self) -> dict[str, str]:
-        """Each release's line by its name, which is the first string of the line's first field."""
+        """Lines by release, which is the first string of the line's first field."""
         lines = gzip.decompress(FILE.read_bytes()).decode().splitlines()
         return {line.split('"', 4)[3]: line for line in lines}
 
@@ -49,36 +41,34 @@ class Published:
         row = json.loads(self._lines[release])
         columns: dict[str, list[Any]] = row["saes"]
         keys = list(columns)
-        saes = (dict(zip(keys, one, strict=True)) for one in zip(*columns.values(), strict=True))
+        saes = (dict(zip(keys, sae, strict=True)) for sae in zip(*columns.values(), strict=True))
         return [
             Entry(
                 source=row["source"],
                 repository=row["repository"],
-                path=one["path"],
-                width=one.get("width"),
-                facts=Facts(
+                path=sae["path"],
+                width=sae.get("width"),
+                facts=CatalogueFacts(
                     release=release,
-                    sae_id=one["id"],
+                    sae_id=sae["id"],
                     model=row["model"],
-                    hook=one["hook"],
-                    l0=one.get("l0"),
-                    variance_explained=one.get("variance_explained"),
-                    norm_scaling_factor=one.get("norm_scaling_factor"),
-                    neuronpedia=one.get("neuronpedia"),
+                    hook=sae["hook"],
+                    l0=sae.get("l0"),
+                    variance_explained=sae.get("variance_explained"),
+                    norm_scaling_factor=sae.get("norm_scaling_factor"),
+                    neuronpedia=sae.get("neuronpedia"),
                     overrides=row["overrides"],
                 ),
             )
-            for one in saes
+            for sae in saes
         ]
 
 
 @hookimpl
 def saecore_components() -> Iterable[Component]:
-    """Offer the catalogue."""
     yield Component(
         kind="catalogue",
         name="published",
-        config=PublishedConfig,
         build=Published,
-        summary="170 releases with 13,857 SAEs that the field knows by name",
+        summary="170 well-known releases with 13,857 SAEs",
     )

@@ -1,10 +1,10 @@
-"""Write releases.jsonl.gz from the list of releases that SAELens keeps.
+"""Write releases.jsonl.gz from SAELens' list of releases.
 
     python -m saecore_plugins.catalogues.published.make …/sae_lens/pretrained_saes.yaml
 
-One line a release, sorted by name; a column holds a value for every SAE of the release, in the
-list's order. Taken over are facts only: names, repositories, paths, models, published figures. The
-hook and the width follow from names by each format's rule, where the list does not have them.
+One line per release, sorted by name; a column holds a value for every SAE of the release, in the
+list's order. Only facts are copied: names, repositories, paths, models, published figures. Hook and
+width are derived from names, by each format's rules, if the list does not have them.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ FORMATS = {
     "qwen_scope": "qwen_scope",
     "temporal": "temporal",
 }
-"""From the list's name of a loader to the plugin that reads the format."""
+"""Release plugins, by the list's name of a loader."""
 
 KNOWN = {"id", "path", "l0", "variance_explained", "norm_scaling_factor", "neuronpedia"}
-"""Keys of an SAE in the list; others are reported and left out."""
+"""Keys of an SAE that are copied; others are reported."""
 
 GEMMA = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
 GEMMA_2 = {"resid_post": "hook_resid_post", "attn_out": "attn.hook_z", "mlp_out": "hook_mlp_out",
@@ -48,7 +48,7 @@ GEMMA_2 = {"resid_post": "hook_resid_post", "attn_out": "attn.hook_z", "mlp_out"
 LLAMA = {"R": "hook_resid_post", "M": "hook_mlp_out", "A": "hook_attn_out"}
 
 
-def _found(pattern: str, text: str) -> re.Match[str]:
+def _search(pattern: str, text: str) -> re.Match[str]:
     match = re.search(pattern, text)
     if match is None:
         raise SystemExit(f"{text!r}: expected something like {pattern}")
@@ -56,29 +56,29 @@ def _found(pattern: str, text: str) -> re.Match[str]:
 
 
 def _in_id(repository: str, path: str, sae_id: str) -> str:
-    """The hook that the SAE is named after, which may be followed by its width."""
+    """The hook in the SAE's name, which may be followed by its width."""
     end = r"(?:hook_resid_pre|hook_resid_mid|hook_resid_post|hook_mlp_out|hook_attn_out|hook_z)"
-    return _found(rf"blocks\.\d+\.{end}", sae_id)[0].replace(".hook_z", ".attn.hook_z")
+    return _search(rf"blocks\.\d+\.{end}", sae_id)[0].replace(".hook_z", ".attn.hook_z")
 
 
 def _at_layer(end: str, pattern: str = r"layer_?(\d+)") -> Callable[[str, str, str], str]:
-    return lambda repository, path, sae_id: f"blocks.{_found(pattern, path)[1]}.{end}"
+    return lambda repository, path, sae_id: f"blocks.{_search(pattern, path)[1]}.{end}"
 
 
 def _gemma_scope(repository: str, path: str, sae_id: str) -> str:
     if path.startswith("embedding/"):
         return "hook_embed"
-    end = GEMMA[_found(r"-(res|mlp|att)$", repository)[1]]
-    return f"blocks.{_found(r'layer_([0-9]+)', path)[1]}.{end}"
+    end = GEMMA[_search(r"-(res|mlp|att)$", repository)[1]]
+    return f"blocks.{_search(r'layer_([0-9]+)', path)[1]}.{end}"
 
 
 def _gemma_scope_2(repository: str, path: str, sae_id: str) -> str:
     end = next(value for key, value in GEMMA_2.items() if path.startswith(key))
-    return f"blocks.{_found(r'layer_([0-9]+)', path)[1]}.{end}"
+    return f"blocks.{_search(r'layer_([0-9]+)', path)[1]}.{end}"
 
 
 def _llama_scope(repository: str, path: str, sae_id: str) -> str:
-    match = _found(r"L(\d+)([RMA])(?:-\d+x)?$", path)
+    match = _search(r"L(\d+)([RMA])(?:-\d+x)?$", path)
     return f"blocks.{match[1]}.{LLAMA[match[2]]}"
 
 
@@ -98,7 +98,7 @@ HOOKS: dict[str, Callable[[str, str, str], str]] = {
     "qwen_scope": _at_layer("hook_resid_post"),
     "temporal": _at_layer("hook_resid_post"),
 }
-"""By format: the hook that is read, from repository, path and name."""
+"""Functions from repository, path and SAE id to the hook, by format."""
 
 WIDTHS = (
     r"width-2pow(\d+)_",
@@ -110,27 +110,27 @@ WIDTHS = (
     r"-w-(\d+k)-",
     r"-res-(\d+k)(?:__|$)",
 )
-"""Where names hold the number of latents: the first that is found counts."""
+"""Patterns of the number of latents in names; the first match counts."""
 
 ROUNDED = {"65k": 2**16, "131k": 2**17, "262k": 2**18, "524k": 2**19, "1m": 2**20}
-"""Widths that names round to thousands; others count in 1024."""
+"""Widths that names round to thousands; others are multiples of 1024."""
 
-SAID = {
+STATED = {
     "goodfire-llama-3.1-8b-instruct": 65536,
     "goodfire-llama-3.3-70b-instruct": 65536,
     "gpt2-small-res-jb": 24576,
 }
-"""Widths that no name holds, as their authors say them."""
+"""Widths that are in no name, as stated by the authors."""
 
 
-def _width(release: str, repository: str, one: Mapping[str, Any]) -> int | None:
-    """The number of latents, as far as it is known."""
-    if release in SAID:
-        return SAID[release]
+def _width(release: str, repository: str, sae: Mapping[str, Any]) -> int | None:
+    """The number of latents, if it is known."""
+    if release in STATED:
+        return STATED[release]
     if repository.startswith("fnlp/Llama3_1-8B-Base"):
-        return 4096 * int(_found(r"-(\d+)x$", repository)[1])
+        return 4096 * int(_search(r"-(\d+)x$", repository)[1])
     for pattern in WIDTHS:
-        for text in (str(one["path"]), repository, str(one["id"]), str(one.get("neuronpedia"))):
+        for text in (str(sae["path"]), repository, str(sae["id"]), str(sae.get("neuronpedia"))):
             match = re.search(pattern, text)
             if match is None:
                 continue
@@ -144,31 +144,35 @@ def _width(release: str, repository: str, one: Mapping[str, Any]) -> int | None:
 
 
 def line(name: str, release: Mapping[str, Any]) -> dict[str, Any]:
-    """A release as it is stored.
+    """Convert a release to its stored form.
 
     Raises:
-        SystemExit: a name does not follow its format's rule.
+        SystemExit: a name does not follow its format's rules.
     """
     source, saes = FORMATS[release["conversion_func"]], release["saes"]
     repository = release["repo_id"]
-    for one in saes:
-        if strange := sorted(set(one) - KNOWN):
-            print(f"{name}/{one['id']}: left out: {', '.join(strange)}", file=sys.stderr)
+    for sae in saes:
+        if ignored := sorted(set(sae) - KNOWN):
+            print(f"{name}/{sae['id']}: ignored: {', '.join(ignored)}", file=sys.stderr)
     columns: dict[str, list[Any]] = {
-        "id": [str(one["id"]) for one in saes],
-        "path": [str(one["path"]) for one in saes],
-        "hook": [HOOKS[source](repository, str(one["path"]), str(one["id"])) for one in saes],
-        "width": [_width(name, repository, one) for one in saes],
+        "id": [str(sae["id"]) for sae in saes],
+        "path": [str(sae["path"]) for sae in saes],
+        "hook": [HOOKS[source](repository, str(sae["path"]), str(sae["id"])) for sae in saes],
+        "width": [_width(name, repository, sae) for sae in saes],
     }
     for key in ("l0", "variance_explained", "norm_scaling_factor", "neuronpedia"):
-        columns[key] = [one.get(key) for one in saes]
+        columns[key] = [sae.get(key) for sae in saes]
     return {
         "release": name,
         "repository": repository,
         "model": release["model"],
         "source": source,
         "overrides": release.get("config_overrides") or {},
-        "saes": {key: one for key, one in columns.items() if any(v is not None for v in one)},
+        "saes": {
+            key: values
+            for key, values in columns.items()
+            if any(value is not None for value in values)
+        },
     }
 
 

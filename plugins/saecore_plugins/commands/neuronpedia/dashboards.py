@@ -1,4 +1,4 @@
-"""What a dashboard shows of a feature, measured on text: examples, density, histogram, logits."""
+"""Measure a feature on text for its dashboard: examples, density, histogram, logits."""
 
 from __future__ import annotations
 
@@ -9,82 +9,90 @@ import attrs
 import torch
 from torch import Tensor
 
-from saecore.evaluation import Reading, batches
-from saecore.sae import SAE
+from saecore.core.sae import SAE
+from saecore.evaluation.batches import HookReader
 
 BARS = 40
-"""Bars of a histogram."""
+"""Number of bars of a histogram."""
 LOGITS = 10
-"""Tokens that are listed at each end."""
+"""Number of tokens with the largest and with the smallest logits."""
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Activations:
-    """Every value that is not zero, feature after feature."""
+    """All nonzero feature values, grouped by feature."""
 
     values: Tensor
     """`[n]`."""
-    places: Tensor
-    """Context times its size plus position of each value `[n]`."""
+    positions: Tensor
+    """Context index times context size plus position, for each value `[n]`."""
     starts: Tensor
-    """Where each feature's values begin `[d_sae + 1]`."""
+    """Start of each feature's values `[d_sae + 1]`."""
     tokens: int
-    """Tokens that were read."""
+    """Number of tokens read."""
     contexts: Tensor
     """Token ids `[contexts, T]`."""
 
     def of(self, feature: int) -> tuple[Tensor, Tensor]:
-        """Values and places of a feature."""
-        part = slice(int(self.starts[feature]), int(self.starts[feature + 1]))
-        return self.values[part], self.places[part]
+        """Values and positions of a feature."""
+        span = slice(int(self.starts[feature]), int(self.starts[feature + 1]))
+        return self.values[span], self.positions[span]
 
 
 @torch.no_grad()
 def collect(sae: SAE, backend: Any, contexts: Tensor, batch_size: int = 16) -> Activations:
-    """Run model and SAE over contexts `[n, T]`; all that is active is kept, 12 bytes each."""
-    reading, width = Reading.of(sae, backend), contexts.shape[1]
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    """Run model and SAE over contexts `[n, T]`; keeps 12 bytes per nonzero value."""
+    reader, width = HookReader.of(sae, backend), contexts.shape[1]
+    chunks: list[tuple[Tensor, Tensor, Tensor]] = []
     read = 0
-    for number, part in enumerate(batches(contexts, batch_size)):
-        used = reading.used(part)
-        inputs, _ = reading.activations(backend, part)
+    for number, batch in enumerate(contexts.split(batch_size)):
+        used = reader.used(batch)
+        inputs, _ = reader.activations(backend, batch)
         codes = sae.encode_sparse(inputs[used.to(inputs.device)].to(sae.W_dec.device))
-        places = used.flatten().nonzero()[:, 0] + number * batch_size * width
+        positions = used.flatten().nonzero()[:, 0] + number * batch_size * width
         active = (codes.values != 0).cpu()
         rows, latents = codes.pattern.rows.cpu()[active], codes.pattern.indices.cpu()[active]
-        found.append((codes.values.float().cpu()[active], places[rows], latents))
+        chunks.append((codes.values.float().cpu()[active], positions[rows], latents))
         read += int(used.sum())
-    values, places, latents = (torch.cat(one) for one in zip(*found, strict=True))
+    values, positions, latents = (torch.cat(parts) for parts in zip(*chunks, strict=True))
     order = torch.sort(latents, stable=True).indices
     counts = torch.bincount(latents, minlength=sae.cfg.d_sae)
     starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-    return Activations(values[order], places[order], starts, read, contexts)
+    return Activations(
+        values=values[order],
+        positions=positions[order],
+        starts=starts,
+        tokens=read,
+        contexts=contexts,
+    )
 
 
-def examples(found: Activations, feature: int, count: int) -> Iterator[tuple[int, list[float]]]:
+def examples(
+    activations: Activations, feature: int, count: int
+) -> Iterator[tuple[int, list[float]]]:
     """The contexts in which a feature is most active, with its value at every token.
 
     Yields:
-        The number of a context, and values `[T]`; at most `count`, the strongest first.
+        The index of a context, and values `[T]`; at most `count`, strongest first.
     """
-    values, places = found.of(feature)
-    width = found.contexts.shape[1]
+    values, positions = activations.of(feature)
+    width = activations.contexts.shape[1]
     seen: set[int] = set()
     for at in values.sort(descending=True, stable=True).indices.tolist():
-        context = int(places[at]) // width
+        context = int(positions[at]) // width
         if context in seen:
             continue
         seen.add(context)
-        inside = places // width == context
+        inside = positions // width == context
         row = torch.zeros(width)
-        row[places[inside] % width] = values[inside]
-        yield context, [round(one, 3) for one in row.tolist()]
+        row[positions[inside] % width] = values[inside]
+        yield context, [round(value, 3) for value in row.tolist()]
         if len(seen) == count:
             return
 
 
 def histogram(values: Tensor) -> tuple[list[float], list[float]]:
-    """Heights and centres of the bars of a histogram; none where there are no values."""
+    """Heights and centers of a histogram's bars; empty if there are no values."""
     if not len(values):
         return [], []
     low, high = float(values.min()), float(values.max())
@@ -94,8 +102,9 @@ def histogram(values: Tensor) -> tuple[list[float], list[float]]:
 
 
 def unembedding(sae: SAE, backend: Any) -> Tensor | None:
-    """The matrix `[vocab, d]` that makes logits of what the decoder writes; None where there is
-    no such matrix, or the SAE writes something else than the residual stream.
+    """The matrix `[vocab, d]` from decoder rows to logits.
+
+    None if the model has no such matrix, or the SAE does not write to the residual stream.
     """
     matrix: Tensor | None = getattr(backend, "unembed", None)
     if matrix is None or matrix.shape[0] != sae.cfg.d_out:

@@ -1,4 +1,4 @@
-"""Rows of the tables that Neuronpedia's import reads; see `export` for what they rest on."""
+"""Rows of the tables that Neuronpedia's import reads; `export` names the sources."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from saecore_plugins.commands.neuronpedia import dashboards
 from saecore_plugins.commands.neuronpedia.sources import Source
 
 NOBODY = "clkht01d40000jv08hvalcvly"
-"""The account that SAEDashboard's export names where nobody is named."""
+"""The default account in SAEDashboard's export."""
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Release:
-    """What people are to read about the SAE."""
+    """Description of the SAE for readers."""
 
     set: str
-    """The set of SAEs that it belongs to, such as res-jb."""
+    """The set of SAEs it belongs to, such as res-jb."""
     creator: str
-    """Who made it."""
+    """Its authors."""
     title: str
-    """One line about the release."""
+    """One-line description."""
     model: str
-    """Neuronpedia's name of the language model, such as gpt2-small."""
+    """The language model's name on Neuronpedia, such as gpt2-small."""
     repository: str | None = None
-    """Where the weights are on the hub, `username/repo-name`."""
+    """Hub repository of the weights, `username/repo-name`."""
     path: str | None = None
-    """The SAE's path in it."""
+    """The SAE's path in that repository."""
 
 
 def records(
     release: Release, source: Source, text: str, contexts: torch.Tensor
 ) -> dict[str, dict[str, Any]]:
-    """One row for each of the four tables above features."""
+    """The row of each of the four tables above features, by table."""
     now, common = _now(), {"creatorId": NOBODY, "visibility": "PUBLIC"}
     urls = [f"https://huggingface.co/{release.repository}"] if release.repository else []
     return {
@@ -89,21 +89,21 @@ def feature_rows(
     index: int,
     source: Source,
     sae: Any,
-    found: dashboards.Activations,
+    activations: dashboards.Activations,
     matrix: torch.Tensor | None,
     tokenizer: Any,
     count: int,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The row of a feature, and those of its examples."""
-    values, _ = found.of(index)
+    """The row of a feature, and the rows of its examples."""
+    values, _ = activations.of(index)
     heights, bars = dashboards.histogram(values)
     top = float(values.max()) if len(values) else 0.0
-    named = {"modelId": source.model, "layer": source.name, "index": str(index),
+    key = {"modelId": source.model, "layer": source.name, "index": str(index),
              "creatorId": NOBODY, "createdAt": _now()}  # fmt: skip
     row = {
-        **named,
+        **key,
         "maxActApprox": top,
-        "frac_nonzero": len(values) / max(1, found.tokens),
+        "frac_nonzero": len(values) / max(1, activations.tokens),
         "freq_hist_data_bar_heights": heights,
         "freq_hist_data_bar_values": bars,
         "sourceSetName": source.set,
@@ -111,13 +111,15 @@ def feature_rows(
             {} if matrix is None else _logits(matrix @ sae.W_dec[index].detach().float(), tokenizer)
         ),
     }
-    shown = []
-    for number, (context, acts) in enumerate(dashboards.examples(found, index, count)):
+    examples = []
+    for number, (context, acts) in enumerate(dashboards.examples(activations, index, count)):
         best = max(acts)
-        shown.append({
-            **named,
+        examples.append({
+            **key,
             "id": f"{source.model}-{source.name}-{index}-{number}",
-            "tokens": [tokenizer.decode([one]) for one in found.contexts[context].tolist()],
+            "tokens": [
+                tokenizer.decode([token]) for token in activations.contexts[context].tolist()
+            ],
             "values": acts,
             "maxValue": best,
             "maxValueTokenIndex": acts.index(best),
@@ -127,17 +129,17 @@ def feature_rows(
             "binMax": round(top, 3),
             "binContains": -1,
         })  # fmt: skip
-    return row, shown
+    return row, examples
 
 
 def _logits(logits: torch.Tensor, tokenizer: Any) -> dict[str, Any]:
-    """Tokens at both ends, and the histogram of all."""
+    """The tokens with the largest and smallest logits, and a histogram of all logits."""
     heights, bars = dashboards.histogram(logits)
     ends = {}
     for key, sign in (("pos", 1), ("neg", -1)):
         best = (sign * logits).topk(min(dashboards.LOGITS, len(logits))).indices.tolist()
-        ends[f"{key}_str"] = [tokenizer.decode([one]) for one in best]
-        ends[f"{key}_values"] = [round(float(logits[one]), 3) for one in best]
+        ends[f"{key}_str"] = [tokenizer.decode([token]) for token in best]
+        ends[f"{key}_values"] = [round(float(logits[token]), 3) for token in best]
     return {**ends, "logits_hist_data_bar_heights": heights, "logits_hist_data_bar_values": bars}
 
 

@@ -1,8 +1,7 @@
-"""What Neuronpedia calls SAEs and features, and where it shows them.
+"""Neuronpedia's names of SAEs and features, and their URLs.
 
-An SAE is a source, `model/layer-set` (gpt2-small/8-res-jb), a feature is
-`model/layer-set/index`. The forms of the URLs are those of its documentation (features, embedding)
-and, for quick lists, those that SAELens 6.54.12 makes.
+An SAE is a source, `model/layer-set` (gpt2-small/8-res-jb); a feature is `model/layer-set/index`.
+URLs follow Neuronpedia's documentation (features, embedding) and, for quick lists, SAELens 6.54.12.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ import attrs
 from saecore.errors import ReleaseError
 
 if TYPE_CHECKING:
+    from saecore.core.sae import SAE
     from saecore.releases.load import Loaded
-    from saecore.sae import SAE
 
 BASE = "https://neuronpedia.org"
-"""Where it is; a copy that somebody hosts is elsewhere."""
+"""The public site; self-hosted copies have other URLs."""
 
 KEY = "neuronpedia_id"
-"""What metadata call it."""
+"""The metadata key of an SAE's source."""
 
 
 @attrs.frozen
@@ -34,21 +33,21 @@ class Source:
     """An SAE on Neuronpedia."""
 
     model: str
-    """Neuronpedia's name of the language model, such as gpt2-small."""
+    """The language model's name on Neuronpedia, such as gpt2-small."""
     name: str
     """Layer and set, such as 8-res-jb."""
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """From `model/layer-set`.
+        """Parse `model/layer-set`.
 
         Raises:
-            ReleaseError: it is something else.
+            ReleaseError: `text` has another form.
         """
         match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)/(\w+-[\w.-]+)", text, re.ASCII)
         if match is None:
             raise ReleaseError(
-                f"{text}: not a source of Neuronpedia; expected MODEL/LAYER-SET, such as "
+                f"{text}: not a Neuronpedia source; expected MODEL/LAYER-SET, such as "
                 "gpt2-small/8-res-jb"
             )
         return cls(match[1], match[2])
@@ -64,15 +63,15 @@ class Source:
 
     @property
     def set(self) -> str:
-        """The set of SAEs that it belongs to, such as res-jb."""
+        """The set of SAEs it belongs to, such as res-jb."""
         return self.name.partition("-")[2]
 
     def url(self, feature: int, base: str = BASE) -> str:
-        """The page of a feature."""
+        """The URL of a feature's page."""
         return f"{_base(base)}/{self}/{_index(feature)}"
 
     def api_url(self, feature: int, base: str = BASE) -> str:
-        """Where its public API answers for a feature."""
+        """The URL of a feature in the public API."""
         return f"{_base(base)}/api/feature/{self}/{_index(feature)}"
 
     def embed_url(
@@ -83,82 +82,79 @@ class Source:
         test: bool = True,
         base: str = BASE,
     ) -> str:
-        """The page of a feature for an iframe.
+        """The URL of a feature's page for an iframe.
 
         Args:
             feature: its index.
-            explanation: whether explanations are shown.
-            plots: whether histograms are shown.
-            test: whether there is a field to try text in.
-            base: where Neuronpedia is.
+            explanation: whether to show explanations.
+            plots: whether to show histograms.
+            test: whether to show a field for testing text.
+            base: Neuronpedia's URL.
         """
         shown = {"embedexplanation": explanation, "embedplots": plots, "embedtest": test}
-        query = {"embed": "true", **{key: str(one).lower() for key, one in shown.items()}}
+        query = {"embed": "true", **{key: str(value).lower() for key, value in shown.items()}}
         return f"{self.url(feature, base)}?{urlencode(query)}"
 
 
-def source_of(given: SAE | Loaded) -> Source:
-    """The source of an SAE, from its metadata; an SAE loaded by a catalogue's name has it there.
+def source_of(sae: SAE | Loaded) -> Source:
+    """The source of an SAE, from its metadata.
+
+    SAEs loaded by a catalogue's name have it there.
 
     Raises:
-        ReleaseError: nobody has recorded one.
+        ReleaseError: the metadata do not name a source.
     """
     from saecore.releases.load import Loaded
 
-    sae = given.sae if isinstance(given, Loaded) else given
-    return _known(sae.cfg.metadata.get(KEY), "this SAE")
+    loaded = sae.sae if isinstance(sae, Loaded) else sae
+    return _recorded(loaded.cfg.metadata.get(KEY), "this SAE")
 
 
 def source_named(text: str) -> Source:
-    """The source that somebody names on a command line; of weights nothing is read.
+    """The source of the SAE that a command names; no weights are read.
 
     Args:
-        text: `MODEL/LAYER-SET`, `RELEASE:SAE_ID` of a catalogue or the hub, or a directory of an
-            SAE or a run.
+        text: `MODEL/LAYER-SET`, or a name that `resolve` takes: the directory of a run or an SAE, a
+            file, or `RELEASE:SAE_ID`.
 
     Raises:
-        ReleaseError: nothing is called so, or nobody has recorded a source.
+        ReleaseError: the name is unknown, or no source is recorded for the SAE.
     """
-    from saecore.releases.names import find
-    from saecore.releases.reading import json_table
+    from saecore.releases.resolve import resolve
 
-    release, colon, sae_id = text.partition(":")
-    path = Path(text).expanduser()
-    if path.is_dir():
-        path = path / "sae" if (path / "sae").is_dir() else path
-        table = json_table(path / "cfg.json", f"{path / 'cfg.json'}")
-    elif not colon:
+    if ":" not in text and not Path(text).expanduser().exists():
         return Source.parse(text)
-    else:
-        place = find(release, sae_id)
-        if place.facts.neuronpedia is not None or place.facts.release is not None:
-            return _known(place.facts.neuronpedia, text)
-        table = place.files.json(f"{place.path}/cfg.json")
+    location = resolve(text)
+    if location.facts.neuronpedia is not None or location.facts.release is not None:
+        return _recorded(location.facts.neuronpedia, text)
+    config = f"{location.path}/cfg.json"
+    table = location.files.json(config) if location.files.has(config) else {}
     metadata = table.get("metadata")
-    return _known({**table, **(metadata if isinstance(metadata, dict) else {})}.get(KEY), text)
+    return _recorded({**table, **(metadata if isinstance(metadata, dict) else {})}.get(KEY), text)
 
 
-def _known(recorded: object, what: str) -> Source:
-    if not isinstance(recorded, str):
+def _recorded(source: object, what: str) -> Source:
+    """Parse a recorded source."""
+    if not isinstance(source, str):
         raise ReleaseError(
-            f"{what}: its Neuronpedia source is not recorded, perhaps because it is not there; "
-            "give it as MODEL/LAYER-SET, such as gpt2-small/8-res-jb"
+            f"{what}: its Neuronpedia source is not recorded; Neuronpedia may not have it. If it "
+            "does, give it as MODEL/LAYER-SET, such as gpt2-small/8-res-jb"
         )
-    return Source.parse(recorded)
+    return Source.parse(source)
 
 
 def quick_list(
     features: Sequence[tuple[Source, int]], name: str = "features", base: str = BASE
 ) -> str:
-    """The URL of a list of features, which exists only in the URL.
+    """The URL of a list of features, which is stored in the URL itself.
 
     Args:
-        features: sources and indices; a list may hold several SAEs'.
-        name: its title.
-        base: where Neuronpedia is.
+        features: sources and indices, of one or several SAEs.
+        name: the list's title.
+        base: Neuronpedia's URL.
 
     Raises:
-        ReleaseError: there are none.
+        ReleaseError: the list is empty.
     """
     if not features:
         raise ReleaseError("features: expected at least one, got none")
@@ -169,7 +165,7 @@ def quick_list(
 
 def _base(base: str) -> str:
     if re.match(r"https?://[^/]", base) is None:
-        raise ReleaseError(f"{base}: not where Neuronpedia is; expected http(s)://…")
+        raise ReleaseError(f"{base}: not a URL of Neuronpedia; expected http(s)://…")
     return base.rstrip("/")
 
 

@@ -1,4 +1,4 @@
-"""Which column holds the text, and what it holds."""
+"""Choosing the column of text and recognizing its kind."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from itertools import islice
 from typing import Any
 
 from saecore.errors import DataError, nearest
-from saecore_plugins.datasets.huggingface import HuggingFaceConfig
+from saecore_plugins.datasets.huggingface.config import HuggingFaceConfig
 from saecore_plugins.datasets.huggingface.opening import no_rows
 
 TEXT = ("tokens", "input_ids", "text", "content", "problem")
 CONVERSATIONS = ("conversation", "conversations", "messages")
 SAMPLE = 100
-"""Rows that are looked at to find out what a column holds."""
+"""Rows read to find out what a column holds."""
 
 
 def kind_of(value: Any) -> str | None:
-    """What a value is: "text", "tokens", "conversations", or None for anything else."""
+    """The kind of a value: "text", "tokens", "conversations", or None for anything else."""
     if isinstance(value, str):
         return "text"
     if isinstance(value, list) and value:
-        if all(isinstance(one, int) and not isinstance(one, bool) for one in value):
+        if all(isinstance(item, int) and not isinstance(item, bool) for item in value):
             return "tokens"
-        if all(isinstance(one, Mapping) and {"role", "content"} <= set(one) for one in value):
+        if all(isinstance(item, Mapping) and {"role", "content"} <= set(item) for item in value):
             return "conversations"
     return None
 
 
-def sampled(rows: Any, config: HuggingFaceConfig) -> dict[str, Any]:
-    """The first value of every column that is neither null nor an empty list, if there is one.
+def sample_values(rows: Any, config: HuggingFaceConfig) -> dict[str, Any]:
+    """The first value of every column that is neither null nor an empty list, if any.
 
     Raises:
         DataError: there are no rows.
@@ -47,20 +47,21 @@ def sampled(rows: Any, config: HuggingFaceConfig) -> dict[str, Any]:
 
 
 def chosen_column(sample: Mapping[str, Any], config: HuggingFaceConfig) -> str:
-    """The column asked for, or the first usable one of the usual names.
+    """The configured column, or the first usable one with a usual name.
 
     Raises:
-        DataError: there is no such column, or none that can be used.
+        DataError: there is no such column, or no usable one.
     """
     columns = f"(columns: {', '.join(sample)})"
     if config.column is None:
-        found = next((one for one in (*TEXT, *CONVERSATIONS) if kind_of(sample.get(one))), None)
-        if found is None:
+        names = (*TEXT, *CONVERSATIONS)
+        column = next((name for name in names if kind_of(sample.get(name))), None)
+        if column is None:
             raise DataError(
                 f"dataset.column: {config.name} has no column of text, tokens or conversations "
                 f"with a usual name; set dataset.column {columns}"
             )
-        return found
+        return column
     if config.column not in sample:
         raise DataError(
             f"dataset.column: {config.name} has no column {config.column!r}"
@@ -76,6 +77,6 @@ def chosen_column(sample: Mapping[str, Any], config: HuggingFaceConfig) -> str:
 
 
 def shortened(value: Any) -> str:
-    """A value for an error message."""
+    """A value, shortened for an error message."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

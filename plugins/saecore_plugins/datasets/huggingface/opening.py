@@ -1,4 +1,4 @@
-"""Opening a dataset: where it is, which split, what identifies it, and errors as one line."""
+"""Opening a Hugging Face dataset: location, split, identity, and errors in one line."""
 
 from __future__ import annotations
 
@@ -13,42 +13,44 @@ from typing import Any
 import attrs
 
 from saecore.errors import DataError, nearest
-from saecore_plugins.datasets.huggingface import HuggingFaceConfig
+from saecore_plugins.datasets.huggingface.config import HuggingFaceConfig
 
 READERS = ("arrow", "csv", "json", "parquet", "text")
-"""Names that `datasets` has for file formats; a file says its format by its ending."""
+"""The names of file formats in `datasets`; the format of a file follows from its suffix."""
 
 
 @attrs.frozen
-class Opened:
-    """Rows and what decides them."""
+class OpenRows:
+    """Rows and what identifies them."""
 
     rows: Any
-    """A `datasets.Dataset`, or an `IterableDataset` where it is streamed."""
+    """A `datasets.Dataset`, or an `IterableDataset` if streamed."""
     source: str
     """Hash of the files, or the hub's commit."""
     identity: dict[str, Any]
-    """Name, config, split and revision, to record."""
+    """Name, config, split and revision, recorded with a run."""
 
 
-def opened(config: HuggingFaceConfig) -> Opened:
+def open_rows(config: HuggingFaceConfig) -> OpenRows:
     """Open a dataset on disk or on the hub.
 
     Raises:
-        DataError: there is none, or no such split; the message says what there is.
+        DataError: there is no such dataset or split; the message lists the splits.
     """
     import datasets
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    path = Path(config.name).expanduser().resolve()  # `datasets` names it by its directory
-    with explained(config):
+    path = (
+        Path(config.name).expanduser().resolve()
+    )  # `datasets` names the dataset after its directory
+    with dataset_errors(config):
         if path.exists():
             _refuse(config, "revision", f"{config.name} is a local path, which has no revisions")
             if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
                 return _saved(config, path)
             if path.is_file():
-                _refuse(config, "data_files", f"{config.name} is a file itself")
+                _refuse(config, "data_files", f"{config.name} is itself a file")
                 return _built(config, str(path.parent), [glob.escape(path.name)])
         elif config.name in READERS:
             raise DataError(
@@ -60,13 +62,21 @@ def opened(config: HuggingFaceConfig) -> Opened:
 
 
 @contextmanager
-def explained(config: HuggingFaceConfig, doing: str = "opened") -> Iterator[None]:
-    """Turn whatever `datasets` and what is under it raise into one line with a remedy."""
+def dataset_errors(config: HuggingFaceConfig, doing: str = "opened") -> Iterator[None]:
+    """Turn any error of `datasets` and its dependencies into one line with a remedy.
+
+    Args:
+        config: names the dataset.
+        doing: what cannot be done to it.
+
+    Raises:
+        DataError: instead of any other exception.
+    """
     try:
         yield
     except DataError:
         raise
-    except Exception as error:  # of pyarrow, httpx, fsspec, …: there is no common base
+    except Exception as error:  # pyarrow, httpx, fsspec, … have no common base class
         raise DataError(
             f"dataset.name: {config.name!r} cannot be {doing}: {reason(error)} "
             f"({_remedy(error, doing)})"
@@ -74,7 +84,7 @@ def explained(config: HuggingFaceConfig, doing: str = "opened") -> Iterator[None
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error's message, shortened: some list every known file ending."""
+    """The first line of an error's message, shortened: some messages list every file suffix."""
     lines = str(error).strip().splitlines()
     line = lines[0] if lines else type(error).__name__
     return line if len(line) <= 200 else line[:197] + "..."
@@ -90,27 +100,27 @@ def _remedy(error: BaseException, doing: str) -> str:
         return "check the name and the revision, and `hf auth login` if the dataset is private"
     if isinstance(error, ConnectionError) and doing == "opened":
         return (
-            "expected a file or directory here, or a name on the hub: check the path; the hub "
-            "needs a network and HF_HUB_OFFLINE unset"
+            "expected a local file or directory, or a name on the hub; check the path, or that the "
+            "hub can be reached and HF_HUB_OFFLINE is not set"
         )
     if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
         return f"{type(error.__cause__).__name__}: {reason(error.__cause__)}"
     if doing != "opened":
-        return "repair the file; or, if the network is at fault, run again: a stream goes on there"
+        return "repair the file; if the network failed, rerun: the stream resumes there"
     return "expected parquet, json lines, arrow, csv or text files, or a name on the hub"
 
 
 def no_rows(config: HuggingFaceConfig) -> DataError:
-    """The error of an empty dataset."""
+    """The error for an empty dataset."""
     return DataError(
         f"dataset.name: {config.name} has no rows in split {config.split!r}; give another split "
         "or other files"
     )
 
 
-def _refuse(config: HuggingFaceConfig, key: str, why: str) -> None:
+def _refuse(config: HuggingFaceConfig, key: str, reason: str) -> None:
     if getattr(config, key):
-        raise DataError(f"dataset.{key}: {why}; remove the key")
+        raise DataError(f"dataset.{key}: {reason}; remove the key")
 
 
 def _check_split(config: HuggingFaceConfig, splits: Sequence[str]) -> None:
@@ -122,8 +132,8 @@ def _check_split(config: HuggingFaceConfig, splits: Sequence[str]) -> None:
         )
 
 
-def _saved(config: HuggingFaceConfig, path: Path) -> Opened:
-    """What `save_to_disk` wrote: one split, or a directory of them."""
+def _saved(config: HuggingFaceConfig, path: Path) -> OpenRows:
+    """Open what `save_to_disk` wrote: one split, or a directory of splits."""
     import datasets
 
     for key in ("config", "data_files"):
@@ -137,10 +147,10 @@ def _saved(config: HuggingFaceConfig, path: Path) -> Opened:
     files = sorted(directory.glob("*.arrow"))
     if config.streaming:
         rows = rows.to_iterable_dataset()
-    return Opened(rows, _hash_of(files, config.streaming), _identity(config, None))
+    return OpenRows(rows, _hash_of(files, config.streaming), _identity(config, None))
 
 
-def _built(config: HuggingFaceConfig, name: str, data_files: list[str]) -> Opened:
+def _built(config: HuggingFaceConfig, name: str, data_files: list[str]) -> OpenRows:
     import datasets
 
     builder = datasets.load_dataset_builder(
@@ -149,12 +159,13 @@ def _built(config: HuggingFaceConfig, name: str, data_files: list[str]) -> Opene
         data_files=data_files or None,
         revision=config.revision,
     )
-    by_split = {str(split): list(one) for split, one in (builder.config.data_files or {}).items()}
+    data_files_of = builder.config.data_files or {}
+    by_split = {str(split): list(paths) for split, paths in data_files_of.items()}
     _check_split(config, list(by_split))
     local = Path(name).exists()
     files = by_split.get(config.split.partition("[")[0], [])
     if local:
-        source = _hash_of([Path(one) for one in files], config.streaming)
+        source = _hash_of([Path(file) for file in files], config.streaming)
     else:
         source = json.dumps([builder.hash, files])
     if config.streaming:
@@ -165,17 +176,19 @@ def _built(config: HuggingFaceConfig, name: str, data_files: list[str]) -> Opene
         if prepared is not None and not prepared.num_examples:
             raise no_rows(config)
         rows = builder.as_dataset(split=config.split)
-    return Opened(rows, source, _identity(config, None if local else builder.hash))
+    return OpenRows(rows, source, _identity(config, None if local else builder.hash))
 
 
 def _identity(config: HuggingFaceConfig, revision: str | None) -> dict[str, Any]:
     identity = {"name": config.name, "config": config.config, "split": config.split}
-    return {k: v for k, v in {**identity, "revision": revision}.items() if v is not None}
+    return {
+        key: value for key, value in {**identity, "revision": revision}.items() if value is not None
+    }
 
 
 def _hash_of(files: list[Path], streaming: bool) -> str:
-    """A hash of the files' contents; of names, sizes and times of change where that would mean
-    to read a stream to its end before it begins.
+    """A hash of the files' contents; for a stream, which is not read in full beforehand, of names,
+    sizes and modification times.
     """
     digest = hashlib.sha256()
     for path in files:

@@ -1,4 +1,4 @@
-"""Rows to documents: the column, the conditions, and conversations through a chat template."""
+"""Documents from rows: the column, the filters, and the chat template for conversations."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 import attrs
 
-from saecore.data.documents import Document, Documents, DocumentStream
+from saecore.core.dataset import Document, Documents, DocumentStream
 from saecore.errors import DataError, nearest
-from saecore_plugins.datasets.huggingface import FilterConfig, HuggingFaceConfig
 from saecore_plugins.datasets.huggingface.columns import (
     chosen_column,
     kind_of,
-    sampled,
+    sample_values,
     shortened,
 )
-from saecore_plugins.datasets.huggingface.opening import Opened, explained, reason
+from saecore_plugins.datasets.huggingface.config import FilterConfig, HuggingFaceConfig
+from saecore_plugins.datasets.huggingface.opening import OpenRows, dataset_errors, reason
 
 
 def documents(
-    opened: Opened, config: HuggingFaceConfig, tokenizer: Any
+    opened: OpenRows, config: HuggingFaceConfig, tokenizer: Any
 ) -> Documents | DocumentStream:
     """The rows of an open dataset as documents; see `huggingface.build`."""
-    with explained(config, "read"):
-        sample = sampled(opened.rows, config)
+    with dataset_errors(config, "read"):
+        sample = sample_values(opened.rows, config)
     column = chosen_column(sample, config)
     kind = kind_of(sample[column])
     if kind == "conversations" and not getattr(tokenizer, "chat_template", None):
@@ -34,11 +34,11 @@ def documents(
             f"dataset.column: {column} holds conversations, but the model's tokenizer has no chat "
             "template; use a model that was trained on conversations, or a column of text"
         )
-    for i, condition in enumerate(config.filter):
+    for index, condition in enumerate(config.filter):
         if condition.column not in sample:
             known = list(sample)
             raise DataError(
-                f"dataset.filter[{i}].column: no column {condition.column!r}"
+                f"dataset.filter[{index}].column: no column {condition.column!r}"
                 f"{nearest(condition.column, known)} (columns: {', '.join(known)})"
             )
     settings = {
@@ -46,19 +46,25 @@ def documents(
         "config": config.config,
         "split": config.split,
         "column": column,
-        "filter": [attrs.asdict(one) for one in config.filter],
+        "filter": [attrs.asdict(condition) for condition in config.filter],
         "chat_template": str(tokenizer.chat_template) if kind == "conversations" else None,
     }
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    needed = list(dict.fromkeys([column, *(one.column for one in config.filter)]))
-    reader = Reader(opened.rows.select_columns(needed), column, kind, config, tokenizer)
+    needed = list(dict.fromkeys([column, *(condition.column for condition in config.filter)]))
+    reader = RowReader(
+        rows=opened.rows.select_columns(needed),
+        column=column,
+        kind=kind,
+        config=config,
+        tokenizer=tokenizer,
+    )
     identity = {**opened.identity, "column": column}
     return (RowStream if config.streaming else RowDocuments)(reader, fingerprint, identity)
 
 
-@attrs.frozen
-class Reader:
-    """Makes documents of rows."""
+@attrs.frozen(kw_only=True)
+class RowReader:
+    """Turns rows into documents."""
 
     rows: Any
     column: str
@@ -67,19 +73,23 @@ class Reader:
     tokenizer: Any
 
     def read(self, rows: Any, number: int) -> Iterator[Document]:
-        """Documents of rows, the first of which has this number.
+        """Documents of consecutive rows.
+
+        Args:
+            rows: the rows.
+            number: number of the first one.
 
         Raises:
-            DataError: a row cannot be read, or holds something else than the first ones.
+            DataError: a row cannot be read, or its value is of another kind than the first ones.
         """
         iterator = iter(rows)
         while True:
             name = f"row {number}"
-            with explained(self.config, f"read at {name}"):
+            with dataset_errors(self.config, f"read at {name}"):
                 row = next(iterator, None)
             if row is None:
                 return
-            keep = all(meets(row, one, name) for one in self.config.filter)
+            keep = all(meets(row, condition, name) for condition in self.config.filter)
             yield self._document(name, row[self.column]) if keep else Document(name)
             number += 1
 
@@ -96,18 +106,24 @@ class Reader:
         return Document(name, value if self.kind == "text" else self._rendered(name, value))
 
     def _rendered(self, name: str, turns: list[dict[str, Any]]) -> str:
-        given = [{k: v for k, v in turn.items() if v is not None} for turn in turns]
+        messages = [
+            {key: value for key, value in turn.items() if value is not None} for turn in turns
+        ]
         try:
-            return str(self.tokenizer.apply_chat_template(given, tokenize=False))
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False))
         except Exception as error:  # a template may raise anything
             raise DataError(
-                f"dataset: {name}: the tokenizer's chat template refuses the conversation: "
-                f"{reason(error)}; repair or leave out the row ([[dataset.filter]])"
+                f"dataset: {name}: the tokenizer's chat template rejects the conversation: "
+                f"{reason(error)}; repair the row, or filter it out ([[dataset.filter]])"
             ) from error
 
 
 def meets(row: Mapping[str, Any], condition: FilterConfig, name: str) -> bool:
-    """Whether a row meets a condition."""
+    """Whether a row meets a condition.
+
+    Raises:
+        DataError: min_length is set for a column of neither text nor lists.
+    """
     value = row[condition.column]
     if condition.min_length is not None:
         if value is not None and not isinstance(value, str | list):
@@ -120,9 +136,9 @@ def meets(row: Mapping[str, Any], condition: FilterConfig, name: str) -> bool:
 
 
 class RowDocuments:
-    """Rows that are all there, as `Documents`."""
+    """Rows that can be counted, as `Documents`."""
 
-    def __init__(self, reader: Reader, fingerprint: str, identity: dict[str, Any]) -> None:
+    def __init__(self, reader: RowReader, fingerprint: str, identity: dict[str, Any]) -> None:
         self.reader, self.fingerprint, self.identity = reader, fingerprint, identity
 
     def __len__(self) -> int:
@@ -133,9 +149,9 @@ class RowDocuments:
 
 
 class RowStream:
-    """Rows read as they are needed, as a `DocumentStream`."""
+    """Rows read as needed, as a `DocumentStream`."""
 
-    def __init__(self, reader: Reader, fingerprint: str, identity: dict[str, Any]) -> None:
+    def __init__(self, reader: RowReader, fingerprint: str, identity: dict[str, Any]) -> None:
         self.reader, self.fingerprint, self.identity = reader, fingerprint, identity
 
     def read_from(self, number: int) -> Iterator[Document]:

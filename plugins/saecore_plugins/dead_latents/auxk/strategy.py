@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from saecore import ops
-from saecore.codes import Codes
-from saecore.dead_latents import DeadLatentsStrategy
-from saecore.sae import SAE
-from saecore.step import Batch, Level, StepContext, StepOutput
+from saecore.core.dead_latents import DeadLatentsStrategy
+from saecore.core.sae import SAE
+from saecore.core.step import Batch, Level, StepContext, StepOutput
+from saecore.ops.codes import Codes
 from saecore_plugins.dead_latents.auxk import AuxKConfig
 
 
 class AuxK(DeadLatentsStrategy):
-    """The k_aux best dead latents of each token reconstruct the residual; the residual is fixed.
+    """The k_aux best dead latents of each token reconstruct the residual, which gets no gradient.
 
     loss = coefficient · min(n_dead / k_aux, 1) · mean ‖ê − (x − x̂)‖², with ê the decoded
     pre-activations (without bias) of the best dead latents. Source: Gao et al. 2024; the defaults
@@ -38,18 +38,18 @@ class AuxK(DeadLatentsStrategy):
         latents = dead[level.start : level.stop].nonzero(as_tuple=True)[0] + level.start
         if not len(latents):
             return level.reconstruction.new_zeros(())
-        wanted = self.config.k_aux or max(1, sae.cfg.d_in // 2)
-        k_aux = min(wanted, len(latents))
+        limit = self.config.k_aux or max(1, sae.cfg.d_in // 2)
+        k_aux = min(limit, len(latents))
         pre = sae.preactivations(batch.inputs, latents)  # [N, n_dead]
         if self.config.rectify:
             pre = pre.relu()
         scale = sae.latent_scale()
         ranked = pre.detach() if scale is None else pre.detach() * scale[latents]
         best = (ranked.abs() if sae.rank_by_abs else ranked).topk(k_aux, dim=1).indices
-        codes = Codes.from_top(pre.gather(1, best), best, len(latents))  # over the dead alone
+        codes = Codes.from_top(pre.gather(1, best), best, len(latents))  # over dead latents only
         residual = (batch.targets.flatten(1) - level.reconstruction).detach()
         error = (ops.decode(codes, sae.W_dec[latents], None) - residual).square().sum(-1).mean()
         if self.config.normalize:
             variance = (residual - residual.mean(0)).square().sum(-1).mean()
             error = error / variance.clamp(min=1e-12)
-        return self.config.coefficient * min(len(latents) / wanted, 1.0) * error
+        return self.config.coefficient * min(len(latents) / limit, 1.0) * error

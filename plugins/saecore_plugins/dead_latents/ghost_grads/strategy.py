@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from saecore.dead_latents import DeadLatentsStrategy
-from saecore.sae import SAE
-from saecore.step import Batch, StepContext, StepOutput
+from saecore.core.dead_latents import DeadLatentsStrategy
+from saecore.core.sae import SAE
+from saecore.core.step import Batch, StepContext, StepOutput
 
 
 class GhostGrads(DeadLatentsStrategy):
@@ -17,8 +17,8 @@ class GhostGrads(DeadLatentsStrategy):
         g = exp(pre_D) W_dec[D],   ĝ = g · sg(‖r‖ / (2 ‖g‖)),   ℓ = mean over tokens ‖ĝ − sg(r)‖²
         loss = ℓ · sg(reconstruction loss / ℓ)
 
-    where sg is "no gradient". Source: Anthropic, January 2024, whose figures SAELens up to 5 took
-    over (there the last factor is one for every element, here one for the batch).
+    where sg stops gradients. Source: Anthropic, January 2024, as in SAELens up to 5 (which has the
+    last factor per element, not per batch).
     """
 
     def losses(
@@ -30,7 +30,7 @@ class GhostGrads(DeadLatentsStrategy):
             return {"ghost_grad_loss": output.reconstruction.new_zeros(())}
         residual = (batch.targets.flatten(1) - output.reconstruction).detach()
         pre = sae.preactivations(batch.inputs, latents)  # [N, n_dead]
-        # A factor of all of a token's ghosts cancels in ĝ: this one keeps exp from overflowing.
+        # A common factor of a token's ghosts cancels in ĝ; this one keeps exp from overflowing.
         ghosts = (pre - pre.detach().amax(dim=1, keepdim=True)).exp()
         decoded = ghosts @ sae.W_dec[latents].flatten(1)
         norms = decoded.detach().norm(dim=1, keepdim=True).clamp(min=1e-12)

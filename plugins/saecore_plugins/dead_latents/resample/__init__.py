@@ -1,4 +1,4 @@
-"""Resampling: dead latents start again from badly reconstructed inputs (Bricken et al. 2023)."""
+"""Resampling: restart dead latents from badly reconstructed inputs (Bricken et al. 2023)."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ from typing import Literal
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.dead_latents import DeadLatentsConfig
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.core.dead_latents import DeadLatentsConfig
+from saecore.plugins import Component, at_least, hookimpl
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class ResampleConfig(DeadLatentsConfig):
     """Settings of resampling."""
 
     every_steps: int = attrs.field(validator=at_least(1), kw_only=True)
-    """Steps between two resamplings."""
+    """Number of steps between resamplings."""
     until_step: int | None = attrs.field(default=None, validator=at_least(1))
-    """Last step after which latents are resampled; default: until the end."""
+    """Last step at which latents are resampled; default: the end of the run."""
     probability: Literal["squared_loss", "loss"] = "squared_loss"
-    """What an input's chance of being drawn is proportional to: the square of its loss (Bricken et
-    al. 2023) or the loss itself, its squared error."""
+    """Draw inputs with probability proportional to their squared loss (Bricken et al. 2023) or to
+    their loss, the squared error."""
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the strategy."""
     yield Component(
         kind="dead_latents",
         name="resample",

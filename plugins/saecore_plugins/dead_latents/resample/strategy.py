@@ -5,28 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from saecore.dead_latents import DeadLatentsStrategy
+from saecore.core.dead_latents import DeadLatentsStrategy
+from saecore.core.optimizer import Optimizer
+from saecore.core.sae import SAE
+from saecore.core.step import Batch, StepContext
 from saecore.errors import ConfigError
-from saecore.optimizer import reset_rows
-from saecore.sae import SAE
-from saecore.step import Batch, Optimizer, StepContext
+from saecore.training.optimizer_steps import reset_rows
 from saecore_plugins.dead_latents.resample import ResampleConfig
 
 
 class Resample(DeadLatentsStrategy):
-    """Every so many steps, dead latents take the directions of badly reconstructed inputs.
+    """Periodically point dead latents in the directions of badly reconstructed inputs.
 
     For each dead latent a token of the batch is drawn without replacement, with probability ∝ ℓ²
-    or ∝ ℓ, ℓ = ‖x̂ − target‖². With v the unit vector along the input as the encoder sees it
-    (x − b_dec where that is subtracted) and u the one along what is to be reconstructed (v, or
-    target − b_dec where another hook is reconstructed):
+    or ∝ ℓ, ℓ = ‖x̂ − target‖². Let v be the unit vector along the encoder's input (x − b_dec if
+    that is subtracted) and u the one along the target (v, or target − b_dec if a different hook is
+    reconstructed):
 
         encoder row = 0.2 · v · mean norm of the encoder rows of living latents
-        decoder row = u · mean norm of the decoder rows of living latents (1 where it is held at 1)
-        biases of the latent = 0; thresholds stay; the optimizer forgets what was changed.
+        decoder row = u · mean norm of the decoder rows of living latents (1 if constrained to 1)
+        biases of the latent = 0; thresholds stay; optimizer state of changed rows is reset.
 
-    Source: Bricken et al. 2023, and dictionary_learning, which draws ∝ ‖x̂ − x‖ and does not take
-    off b_dec. Latents beyond the number of tokens in the batch wait for the next time.
+    Source: Bricken et al. 2023, and dictionary_learning, which draws ∝ ‖x̂ − x‖ and does not
+    subtract b_dec. Latents beyond the number of tokens in the batch wait for the next resampling.
     """
 
     def __init__(self, config: ResampleConfig) -> None:
@@ -42,10 +43,10 @@ class Resample(DeadLatentsStrategy):
     def after_step(
         self, sae: SAE, optimizer: Optimizer, batch: Batch, context: StepContext
     ) -> Tensor:
-        """Give dead latents new weights; returns which they were `[d_sae]`.
+        """Give dead latents new weights; return a mask of them `[d_sae]`.
 
         Raises:
-            ConfigError: the rows of a matrix are not of the size of the activations.
+            ConfigError: the rows of a matrix do not have the size of the activations.
         """
         revived = torch.zeros_like(context.dead)
         latents = context.dead.nonzero(as_tuple=True)[0][: len(batch)]
@@ -53,7 +54,7 @@ class Resample(DeadLatentsStrategy):
             return revived
         rows = self._drawn(sae, batch, context, len(latents))
         seen = batch.inputs[rows].flatten(1)
-        read = seen if sae.centre is None else seen - sae.centre
+        read = seen if sae.center is None else seen - sae.center
         same = batch.targets is batch.inputs
         written = read if same else batch.targets[rows].flatten(1) - sae.b_dec
         living = ~context.dead
@@ -71,27 +72,26 @@ class Resample(DeadLatentsStrategy):
         return revived
 
     def _drawn(self, sae: SAE, batch: Batch, context: StepContext, n: int) -> Tensor:
-        """Numbers of `n` tokens of the batch, different ones, by their loss."""
+        """Draw `n` different tokens of the batch by their loss; return their indices."""
         x_hat = context.restored(sae.reconstruct(sae.select(batch.inputs), batch.inputs))
         loss = (x_hat - context.targets.flatten(1)).float().square().sum(-1)
-        share = loss / loss.max().clamp(min=1e-30)  # squares of large losses would overflow
+        share = loss / loss.max().clamp(min=1e-30)  # squares of large losses could overflow
         weights = share.square() if self.config.probability == "squared_loss" else share
-        # None is quite impossible: there may be fewer tokens with a loss than latents.
+        # Keep every probability positive: fewer tokens than latents may have a loss.
         return weights.clamp(min=1e-12).multinomial(n, generator=context.generator("resample"))
 
 
 def _renew(
     matrix: nn.Parameter, latents: Tensor, rows: Tensor, scale: float, living: Tensor, sae: SAE
 ) -> None:
-    """Give `latents [n]` the directions `rows [n, …]`, at `scale` mean norms of the living."""
+    """Give `latents [n]` the directions `rows [n, …]`, at `scale` times the mean live norm."""
     if rows[0].numel() != matrix[0].numel():
         raise ConfigError(
-            "experiment",
             ["sae.dead_latents: resample needs encoder and decoder rows of the size of the "
              f'activations, which {sae.architecture} does not have; use "auxk" or "none"'],
         )  # fmt: skip
     norms = matrix.flatten(1).norm(dim=1)
-    # With no latent alive, the norms of all are the best guess there is.
+    # If no latent is alive, fall back to the mean norm of all.
     mean = norms[living].mean() if bool(living.any()) else norms.mean()
     flat = rows.flatten(1).to(matrix.dtype)
     unit = flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-12)

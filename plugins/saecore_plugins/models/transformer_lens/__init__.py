@@ -1,4 +1,4 @@
-"""Language models through TransformerLens 4's bridge: its hooks, raw or processed activations."""
+"""Language models through TransformerLens 4's bridge, with raw or processed activations."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from saecore.components import Component
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, hookimpl
 
 if TYPE_CHECKING:
     import torch
@@ -26,25 +25,25 @@ class TransformerLensConfig:
     revision: str | None = None
     """Branch, tag or commit on the hub; default: the main branch."""
     processed: bool = False
-    """Fold LayerNorm and centre weights, as TransformerLens did before version 4."""
+    """Fold LayerNorm and center weights, as TransformerLens did before version 4."""
 
 
 def build(config: TransformerLensConfig, device: torch.device, dtype: torch.dtype) -> BridgeBackend:
-    """Load model and tokenizer and put the bridge around them.
+    """Load model and tokenizer, and wrap them in the bridge.
 
     Raises:
-        ModelError: there is no such model, or TransformerLens does not know its kind.
+        ModelError: there is no such model, or TransformerLens does not support its type.
     """
     from saecore_plugins.models.loading import load
-    from saecore_plugins.models.transformer_lens.backend import BridgeBackend, bridged
+    from saecore_plugins.models.transformer_lens.backend import BridgeBackend, build_bridge
 
-    found = load(config.name, config.revision, device, dtype)
-    bridge = bridged(found.model, found.tokenizer, config.name, dtype, config.processed)
-    return BridgeBackend(bridge, found.tokenizer, config.name, found.identity)
+    loaded = load(config.name, config.revision, device, dtype)
+    bridge = build_bridge(loaded.model, loaded.tokenizer, config.name, dtype, config.processed)
+    return BridgeBackend(bridge, loaded.tokenizer, config.name, loaded.identity)
 
 
-def wrap(model: Any) -> BridgeBackend | None:
-    """Take a bridge as it is, raw or in compatibility mode, with its tokenizer."""
+def from_loaded(model: Any) -> BridgeBackend | None:
+    """Use a loaded bridge unchanged, raw or in compatibility mode, with its tokenizer."""
     if "transformer_lens" not in sys.modules:
         return None
     from transformer_lens.model_bridge import TransformerBridge
@@ -59,12 +58,11 @@ def wrap(model: Any) -> BridgeBackend | None:
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the backend."""
     yield Component(
         kind="model",
         name="transformer_lens",
         config=TransformerLensConfig,
         build=build,
-        wrap=wrap,
+        from_loaded=from_loaded,
         summary="a language model through TransformerLens' bridge, raw or processed",
     )

@@ -11,37 +11,37 @@ import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from saecore.backend import Replace
+from saecore.core.model import Replace
 from saecore.errors import ModelError
-from saecore.hook_names import unknown_hook
-from saecore.huggingface import PROBE, StopForward, not_reached, per_token, token_limits
+from saecore.models.hook_tables import unknown_hook
+from saecore.models.huggingface import PROBE, StopForward, not_reached, per_token, token_limits
 
 
-def bridged(
+def build_bridge(
     model: Any, tokenizer: Any, name: str, dtype: torch.dtype, processed: bool
 ) -> TransformerBridge:
-    """Put the bridge around a transformers model; the model itself is changed.
+    """Wrap a transformers model in the bridge; the model itself is modified.
 
     Args:
         model: the model, already on its device.
-        tokenizer: its tokenizer; the bridge gets a copy, for it changes special tokens.
+        tokenizer: its tokenizer; the bridge gets a copy, because it changes special tokens.
         name: the model's name.
         dtype: the precision it was loaded in.
-        processed: fold LayerNorm and value biases, centre weights: activations then are those
-            of TransformerLens before version 4.
+        processed: fold LayerNorm and value biases, and center weights; the activations are then
+            those of TransformerLens before version 4.
 
     Raises:
-        ModelError: TransformerLens does not know this kind of model, or cannot process it.
+        ModelError: TransformerLens does not support this type of model, or cannot process it.
     """
     if model.config.sub_configs:
-        # the bridge would look for an image processor, and install torchvision with pip for it
+        # The bridge would look for an image processor, and pip-install torchvision for it.
         raise ModelError(
             f"model.type: {name} reads more than text ({model.config.model_type}), which is not "
             'supported through TransformerLens; use type = "huggingface"'
         )
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.init_kwargs["name_or_path"] = name
-    tokenizer.init_kwargs["add_bos_token"] = True  # else the bridge loads it a second time
+    tokenizer.init_kwargs["add_bos_token"] = True  # otherwise the bridge loads it again
     kind = ", ".join(model.config.architectures or [model.config.model_type])
     try:
         bridge = TransformerBridge.boot_transformers(
@@ -56,10 +56,10 @@ def bridged(
         try:
             bridge.enable_compatibility_mode(disable_warnings=True)
         except (RuntimeError, NotImplementedError) as error:
-            said = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
             raise ModelError(
-                f"model.processed: TransformerLens cannot process {name} ({kind}): {said}; "
-                "leave the key out"
+                f"model.processed: TransformerLens cannot process {name} ({kind}): {reason}; "
+                "remove the key"
             ) from error
     return bridge
 
@@ -70,8 +70,8 @@ class BridgeBackend:
     Args:
         bridge: the bridge, on the model's device.
         tokenizer: the model's own tokenizer.
-        name: the name to record with SAEs.
-        identity: what was loaded, to record with runs.
+        name: the name recorded with SAEs.
+        identity: what was loaded, recorded with runs.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class BridgeBackend:
         self.convention = "processed" if bridge.compatibility_mode else "raw"
         self.name, self.identity = name, {**identity, "convention": self.convention}
         inner = bridge.original_model
-        inner.config.pad_token_id = None  # contexts are packed, never padded: no mask is needed
+        inner.config.pad_token_id = None  # contexts are packed, never padded, so no mask is needed
         inner.config.use_cache = inner.config.get_text_config().use_cache = False
         self.vocab_size, self.max_context = token_limits(inner)
         self.device = next(inner.parameters()).device
         self._hooks: dict[str, str] = {key: hook.name for key, hook in bridge.hook_dict.items()}
-        self._sizes: dict[str, tuple[int, ...]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
 
-    def _own_name(self, hook: str) -> str:
-        """The bridge's own name of a hook, which may have several.
+    def _canonical_name(self, hook: str) -> str:
+        """The bridge's canonical name of a hook, which may have aliases.
 
         Raises:
             ModelError: there is no such hook.
@@ -101,36 +101,36 @@ class BridgeBackend:
 
     @property
     def unembed(self) -> Tensor | None:
-        """The bridge's W_U, processed where the bridge is; see `ModelBackend.unembed`."""
+        """The bridge's W_U, processed if the bridge is; see `ModelBackend.unembed`."""
         return None if getattr(self.model, "unembed", None) is None else self.model.W_U
 
     def d(self, hook: str) -> tuple[int, ...]:
-        """Sizes of one activation; see `ModelBackend.d`."""
-        if hook not in self._sizes:
+        """Shape of one activation; see `ModelBackend.d`."""
+        if hook not in self._shapes:
             tokens = torch.zeros(1, PROBE, dtype=torch.int64)
-            self._sizes[hook] = tuple(self.activations(tokens, [hook])[hook].shape[2:])
-        return self._sizes[hook]
+            self._shapes[hook] = tuple(self.activations(tokens, [hook])[hook].shape[2:])
+        return self._shapes[hook]
 
     @torch.no_grad()
     def activations(self, tokens: Tensor, hooks: Sequence[str]) -> dict[str, Tensor]:
         """Activations of some hooks; see `ModelBackend.activations`."""
-        found: dict[str, Tensor] = {}
-        names = {hook: self._own_name(hook) for hook in hooks}
+        activations: dict[str, Tensor] = {}
+        names = {hook: self._canonical_name(hook) for hook in hooks}
 
-        def keep(name: str) -> Callable[..., None]:
-            def see(value: Tensor, hook: Any) -> None:
-                found[name] = per_token(value, tokens, name)
-                if len(found) == len(names):
+        def record(name: str) -> Callable[..., None]:
+            def function(value: Tensor, hook: Any) -> None:
+                activations[name] = per_token(value, tokens, name)
+                if len(activations) == len(names):
                     raise StopForward
 
-            return see
+            return function
 
         try:
-            with self._hooked([(own, keep(hook)) for hook, own in names.items()]):
+            with self._hooked([(name, record(hook)) for hook, name in names.items()]):
                 self.model(tokens.to(self.device))
         except StopForward:
-            return found
-        raise not_reached(self.name, names, found)
+            return activations
+        raise not_reached(self.name, names, activations)
 
     def run_with(
         self, tokens: Tensor, replace: Mapping[str, Replace], gradients: bool = False
@@ -140,7 +140,9 @@ class BridgeBackend:
         def change(function: Replace) -> Callable[..., Tensor]:
             return lambda value, hook: function(value).to(value.dtype)
 
-        hooks = [(self._own_name(hook), change(function)) for hook, function in replace.items()]
+        hooks = [
+            (self._canonical_name(hook), change(function)) for hook, function in replace.items()
+        ]
         with torch.set_grad_enabled(gradients), self._hooked(hooks):
             logits: Tensor = self.model(tokens.to(self.device))
         return logits
@@ -150,7 +152,7 @@ class BridgeBackend:
         """Run with hooks.
 
         Raises:
-            ModelError: the bridge has switched one of them off.
+            ModelError: the bridge has disabled one of them.
         """
         with ExitStack() as stack:
             try:

@@ -1,4 +1,4 @@
-"""Activations with mean 0 and covariance 1 in every direction; folded into the saved SAE."""
+"""Whiten activations to mean 0 and covariance 1; folded into the saved SAE."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 
 
 @attrs.frozen
@@ -16,13 +14,12 @@ class CovarianceWhiteningConfig:
     """Settings of the estimate."""
 
     tokens: int = attrs.field(default=100_000, validator=at_least(2))
-    """Tokens of activations whose mean and covariance are taken, from the beginning of the
-    stream; many times d_in are needed."""
+    """Number of tokens, from the start of the stream, to estimate mean and covariance from; many
+    times d_in are needed."""
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the normalizer."""
     yield Component(
         kind="normalizer",
         name="covariance_whitening",

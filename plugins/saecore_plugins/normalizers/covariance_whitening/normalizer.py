@@ -9,24 +9,24 @@ import attrs
 import torch
 from torch import Tensor
 
-from saecore.config.architecture import RescaledConfig
+from saecore.core.architecture_config import RescaledConfig
+from saecore.core.normalizer import NormalizerStrategy
+from saecore.core.sae import SAE
+from saecore.core.step import Batch
 from saecore.errors import ConfigError, NumericsError
-from saecore.normalizer import NormalizerStrategy
-from saecore.sae import SAE
-from saecore.step import Batch
 
 if TYPE_CHECKING:
     from saecore_plugins.normalizers.covariance_whitening import CovarianceWhiteningConfig
 
 RIDGE = 1e-3
-"""Added to every variance, so that directions without activations are not blown up."""
+"""Added to every variance, so that directions without activations are not amplified."""
 
 
 class CovarianceWhitening(NormalizerStrategy):
     """The SAE sees (x − μ) M with M = E diag(λ + 1e-3)^−½, λ and E of the covariance of x.
 
-    The loss is the squared error of whitened activations, in which every direction weighs the
-    same. Mean and covariance (over N, not N − 1) and the fold are in float64. Source: SAELens 6.
+    The loss is the squared error of whitened activations, which weights all directions
+    equally. Mean, covariance (over N, not N − 1) and the fold are in float64. Source: SAELens 6.
     """
 
     def __init__(self, config: CovarianceWhiteningConfig) -> None:
@@ -41,24 +41,25 @@ class CovarianceWhitening(NormalizerStrategy):
         self._on_device: tuple[Tensor, Tensor] | None = None
 
     def check(self, sae: SAE) -> None:
-        """Only one linear encoder and one decoder of the same activations can hold a whitening.
+        """Accept only SAEs with one linear encoder and one decoder of the same activations.
 
         Raises:
-            ConfigError: the SAE is built otherwise.
+            ConfigError: the whitening cannot be folded into this SAE.
         """
-        own = {
-            name: one.dim() for name, one in sae.named_parameters(recurse=False) if name != "b_dec"
+        dims = {
+            name: parameter.dim()
+            for name, parameter in sae.named_parameters(recurse=False)
+            if name != "b_dec"
         }
-        matrices = {name for name, dim in own.items() if dim != 1}
+        matrices = {name for name, dim in dims.items() if dim != 1}
         if sae.several_hooks or sae.separate_target or matrices != {"encoder", "W_dec"}:
             raise ConfigError(
-                "experiment",
                 ["sae.normalizer: covariance_whitening cannot be folded exactly into "
                  f'{sae.architecture}; use "expected_average_only_in" or "none"'],
             )  # fmt: skip
 
     def estimate(self, batches: Iterable[Batch]) -> None:
-        """Take mean and covariance of the inputs.
+        """Estimate mean and covariance of the inputs.
 
         Raises:
             NumericsError: they are not finite.
@@ -67,7 +68,7 @@ class CovarianceWhitening(NormalizerStrategy):
         offset: Tensor | None = None
         for batch in batches:
             x = batch.inputs.cpu().double()
-            # Sums about a point near the mean: a mean far from 0 would eat the small variances.
+            # Sums relative to a point near the mean: a large mean must not cancel small variances.
             offset = x.mean(0) if offset is None else offset
             x = x - offset
             count, total, products = count + len(x), total + x.sum(0), products + x.t() @ x
@@ -95,31 +96,30 @@ class CovarianceWhitening(NormalizerStrategy):
         return (x - mean) @ matrix
 
     def fold(self, sae: SAE) -> None:
-        """Make the SAE read and write raw activations; features stay as they are."""
+        """Make the SAE read and reconstruct raw activations; features do not change."""
         sae.fold_scale()
-        method = sae.cfg.method
+        method = sae.cfg.architecture_config
         if isinstance(method, RescaledConfig):
-            # The norms are in the encoder now; those of unwhitened rows mean something else.
+            # The norms are now in the encoder; norms of unwhitened rows differ.
             method = attrs.evolve(method, rescale_acts_by_decoder_norm=False)
-            sae.cfg = attrs.evolve(sae.cfg, method=method)
+            sae.cfg = attrs.evolve(sae.cfg, architecture_config=method)
         encoder = sae.encoder.detach().cpu().double() @ self.matrix.t()
         W_dec = sae.W_dec.detach().cpu().double() @ self.inverse
         b_dec = sae.b_dec.detach().cpu().double() @ self.inverse + self.mean
         with torch.no_grad():
-            if sae.centre is None:
+            if sae.center is None:
                 sae.shift_preactivations((-encoder @ self.mean).to(sae.encoder))
             sae.encoder.copy_(encoder)
             sae.W_dec.copy_(W_dec)
             sae.b_dec.copy_(b_dec)
 
     def unfold(self, sae: SAE) -> None:
-        """Refused: the decoder norms by which latents are ranked would be others.
+        """Refuse: the decoder norms by which latents are ranked would change.
 
         Raises:
             ConfigError: always.
         """
         raise ConfigError(
-            "experiment",
             ["sae.normalizer: covariance_whitening cannot start from a saved SAE; use "
              '"expected_average_only_in" or "none", or remove sae.init_from'],
         )  # fmt: skip
@@ -129,6 +129,6 @@ class CovarianceWhitening(NormalizerStrategy):
         return {"mean": self.mean, "matrix": self.matrix, "inverse": self.inverse}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over mean and matrices."""
+        """Load mean and matrices."""
         self.mean, self.matrix, self.inverse = state["mean"], state["matrix"], state["inverse"]
         self._on_device = None

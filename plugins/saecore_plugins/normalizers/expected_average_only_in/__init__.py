@@ -1,4 +1,4 @@
-"""One factor for all activations of a hook, so that their mean norm is √d; folded at the end."""
+"""Scale the activations of a hook by one factor to a mean norm of √d; folded at the end."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.components import Component
-from saecore.config.validators import at_least
-from saecore.hookspecs import hookimpl
+from saecore.plugins import Component, at_least, hookimpl
 
 
 @attrs.frozen
@@ -16,12 +14,11 @@ class ExpectedAverageConfig:
     """Settings of the estimate."""
 
     tokens: int = attrs.field(default=100_000, validator=at_least(1))
-    """Tokens of activations whose mean norm is taken, from the beginning of the stream."""
+    """Number of tokens, from the start of the stream, to estimate the mean norm from."""
 
 
 @hookimpl
 def saecore_components() -> Iterator[Component]:
-    """Offer the normalizer."""
     yield Component(
         kind="normalizer",
         name="expected_average_only_in",

@@ -1,4 +1,4 @@
-"""The factors that bring mean norms to √d."""
+"""Scaling to a mean norm of √d."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from saecore.core.normalizer import NormalizerStrategy
+from saecore.core.sae import SAE
+from saecore.core.step import Batch
 from saecore.errors import NumericsError
-from saecore.normalizer import NormalizerStrategy
-from saecore.sae import SAE
-from saecore.step import Batch
 
 if TYPE_CHECKING:
     from saecore_plugins.normalizers.expected_average_only_in import ExpectedAverageConfig
@@ -24,7 +24,7 @@ Factor = float | Tensor
 class ExpectedAverage(NormalizerStrategy):
     """Multiplies by s = √d / mean ‖x‖ (Anthropic, April 2024; the name is SAELens').
 
-    Inputs from several hooks have a factor each, and so have targets of another hook.
+    Each of several input hooks has its own factor, and so do targets of a different hook.
     """
 
     def __init__(self, config: ExpectedAverageConfig) -> None:
@@ -32,21 +32,21 @@ class ExpectedAverage(NormalizerStrategy):
         self.tokens = config.tokens
         self.factor: Factor = 1.0
         self.target_factor: Factor | None = None
-        """Where targets are of another hook than the inputs."""
+        """The factors of targets, if they come from a different hook than the inputs."""
 
     def estimate(self, batches: Iterable[Batch]) -> None:
-        """Take the mean norms of inputs and, where they are others, of targets.
+        """Estimate the mean norms of inputs and of targets, if these differ.
 
         Raises:
-            NumericsError: one is zero or not finite.
+            NumericsError: a mean norm is zero or not finite.
         """
-        read, wanted = _MeanNorm("inputs"), _MeanNorm("targets")
+        inputs, targets = _MeanNorm("inputs"), _MeanNorm("targets")
         for batch in batches:
-            read.add(batch.inputs)
+            inputs.add(batch.inputs)
             if batch.targets is not batch.inputs:
-                wanted.add(batch.targets)
-        self.factor = read.factor()
-        self.target_factor = wanted.factor() if wanted.count else None
+                targets.add(batch.targets)
+        self.factor = inputs.factor()
+        self.target_factor = targets.factor() if targets.count else None
 
     def apply(self, batch: Batch) -> Batch:
         """Scale inputs and targets."""
@@ -59,7 +59,7 @@ class ExpectedAverage(NormalizerStrategy):
         )
 
     def fold(self, sae: SAE) -> None:
-        """Move the factors into the weights."""
+        """Fold the factors into the weights."""
         factor = _joined(self.factor, sae.cfg.d_in, sae)
         out = (
             None if self.target_factor is None else _joined(self.target_factor, sae.cfg.d_out, sae)
@@ -67,7 +67,7 @@ class ExpectedAverage(NormalizerStrategy):
         sae.scale_input(factor, out)
 
     def unfold(self, sae: SAE) -> None:
-        """Take the factors out of weights that were made for raw activations."""
+        """Remove the factors from weights for raw activations."""
         factor = 1 / _joined(self.factor, sae.cfg.d_in, sae)
         out = (
             None if self.target_factor is None else _joined(self.target_factor, sae.cfg.d_out, sae)
@@ -79,13 +79,13 @@ class ExpectedAverage(NormalizerStrategy):
         return {"factor": self.factor, "target_factor": self.target_factor}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the factors."""
+        """Load the factors."""
         self.factor = state["factor"]
         self.target_factor = state["target_factor"]
 
 
 class _MeanNorm:
-    """The mean norm of activations `[N, d]`, or those of hooks `[N, hooks, d]`."""
+    """The mean norm of activations `[N, d]`, or of each hook of `[N, hooks, d]`."""
 
     def __init__(self, what: str) -> None:
         self.what, self.total, self.count, self.d = what, torch.zeros((), dtype=torch.float64), 0, 0
@@ -108,7 +108,7 @@ class _MeanNorm:
 
 
 def _joined(factor: Factor, size: int, sae: SAE) -> Factor:
-    """A number, or one for each of the `size` numbers of all hooks together."""
+    """One factor, or a factor for each of the `size` coordinates of all hooks."""
     if isinstance(factor, Tensor):
         return factor.repeat_interleave(size // len(factor)).to(sae.W_dec.device)
     return factor

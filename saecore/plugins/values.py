@@ -1,0 +1,96 @@
+"""Strict structuring of plain values: numbers, strings, literals, unions, lists and tables."""
+
+from __future__ import annotations
+
+import math
+import types
+from functools import partial
+from typing import Any, Literal, Union, get_args, get_origin
+
+import cattrs
+
+from saecore.plugins.problems import Mismatch, build_all, show
+
+
+def register_values(converter: cattrs.Converter) -> None:
+    """Make a converter refuse what cattrs would convert: `"3"` as 3, 1.7 as 1, true as 1."""
+    register = converter.register_structure_hook_func
+    register(_is_union, lambda value, cls: _union(value, cls, converter))
+    register(lambda cls: _origin(cls) is tuple, lambda v, cls: _tuple(v, cls, converter))
+    register(lambda cls: _origin(cls) is dict, lambda v, cls: _dict(v, cls, converter))
+    register(lambda cls: _origin(cls) is Literal, _literal)
+    converter.register_structure_hook(bool, lambda v, _: _primitive(v, bool, "true or false"))
+    converter.register_structure_hook(str, lambda v, _: _primitive(v, str, "a string"))
+    converter.register_structure_hook(int, lambda v, _: _primitive(v, int, "an integer"))
+    converter.register_structure_hook(float, _float)
+
+
+def _origin(cls: Any) -> Any:  # typed for mypy, which knows fewer results of get_origin
+    return get_origin(cls)
+
+
+def _primitive(value: object, cls: type[Any], expected: str) -> Any:
+    if not isinstance(value, cls) or (isinstance(value, bool) and cls is not bool):
+        raise Mismatch(expected, value)
+    return value
+
+
+def _float(value: object, _: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Mismatch("a finite number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise Mismatch("a finite number", value)
+    return number
+
+
+def _literal(value: object, cls: Any) -> object:
+    allowed = get_args(cls)
+    if not any(type(value) is type(literal) and value == literal for literal in allowed):
+        raise Mismatch(" or ".join(show(literal) for literal in allowed), value)
+    return value
+
+
+def _is_union(cls: Any) -> bool:
+    return get_origin(cls) in (Union, types.UnionType)
+
+
+def _union(value: object, cls: Any, converter: cattrs.Converter) -> Any:
+    if value is None and types.NoneType in get_args(cls):
+        return None
+    expected = []
+    for member in get_args(cls):
+        if member is not types.NoneType:
+            try:
+                return converter.structure(value, member)
+            except Mismatch as error:
+                expected.append(error.expected)
+    raise Mismatch(" or ".join(expected), value)
+
+
+def _tuple(value: object, cls: Any, converter: cattrs.Converter) -> tuple[Any, ...]:
+    item_types = get_args(cls)
+    length = None if item_types[-1] is Ellipsis else len(item_types)
+    if not isinstance(value, list | tuple) or (length is not None and len(value) != length):
+        raise Mismatch("a list" if length is None else f"a list of {length}", value)
+    if length is None:
+        item_types = item_types[:1] * len(value)
+    return tuple(
+        build_all(
+            (f"[{i}]", partial(converter.structure, item, item_type))
+            for i, (item, item_type) in enumerate(zip(value, item_types, strict=True))
+        )
+    )
+
+
+def _dict(value: object, cls: Any, converter: cattrs.Converter) -> dict[str, Any]:
+    table, (_, item_type) = _primitive(value, dict, "a table"), get_args(cls)
+    if item_type is Any:
+        return dict(table)
+    items = build_all(
+        (key, partial(converter.structure, item, item_type)) for key, item in table.items()
+    )
+    return dict(zip(table, items, strict=True))

@@ -1,0 +1,168 @@
+"""Finished runs, read from their directories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from saecore.config.messages import flatten
+from saecore.core.dead_latents import DeadLatentsConfig
+from saecore.errors import CheckpointError, DataError, warn
+from saecore.storage.run_directory import SWEEP, RunDirectory, find_runs
+
+NOT_SETTINGS = ("name", "output", "logger", "training.checkpoint")
+"""Settings that do not affect the result."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class FinishedRun:
+    """Settings, figures and logged metrics of a finished run."""
+
+    label: str
+    """Its name, or name/id if several runs share the name."""
+    directory: Path
+    settings: Mapping[str, Any]
+    """Every setting that affects the result, by TOML key."""
+    figures: Mapping[str, float]
+    """Held-out metrics by name."""
+    cost: Mapping[str, Any]
+    """tokens, seconds, tokens_per_second, peak_memory; `stream` if activations were shared."""
+    curve: Sequence[Mapping[str, float]]
+    """The lines of metrics.jsonl, as metric name to value."""
+
+    @property
+    def architecture(self) -> str:
+        """Name of the architecture."""
+        return str(self.settings["sae.architecture"])
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return int(self.settings.get("seed", 0))
+
+    @property
+    def dead(self) -> float | None:
+        """Dead latents at the end of training; None if the run is too short for a latent to die."""
+        keys = ("after_tokens", "after_steps")
+        table = DeadLatentsConfig(
+            **{key: self.settings.get(f"sae.dead_latents.{key}") for key in keys}
+        )
+        size = int(self.settings.get("training.batch_size", 1))
+        if self.cost.get("tokens", 0) <= table.dead_after(size):
+            return None
+        counts = [line["sparsity/dead_features"] for line in self.curve
+                  if "sparsity/dead_features" in line]  # fmt: skip
+        return counts[-1] if counts else None
+
+    def value(self, figure: str) -> float | None:
+        """A figure by name: held-out metric, cost, or "dead"; None if the run lacks it."""
+        if figure == "dead":
+            return self.dead
+        value = self.figures.get(figure, self.cost.get(figure))
+        return None if value is None else float(value)
+
+
+def read_runs(paths: Iterable[Path]) -> list[FinishedRun]:
+    """Read finished runs; warn about unfinished ones, which are skipped.
+
+    Args:
+        paths: directories of runs, of sweeps (the current run of each point), or directories that
+            contain runs.
+
+    Raises:
+        DataError: a directory does not exist or is damaged, or no run is finished.
+    """
+    paths = list(paths)
+    directories = list(dict.fromkeys(run for path in paths for run in _run_directories(path)))
+    runs, skipped = [], []
+    for directory in directories:
+        if directory.is_finished:
+            runs.append(_read(directory))
+        else:
+            skipped.append(str(directory.path))
+    if skipped:
+        shown = ", ".join(skipped[:3]) + (", …" if len(skipped) > 3 else "")
+        warn(f"{len(skipped)} runs are not finished: {shown}")
+    if not runs:
+        given_paths = ", ".join(map(str, paths))
+        raise DataError(f"{given_paths}: no finished run; give directories of runs or of a sweep")
+    labels = [run.label for run in runs]
+    return [
+        attrs.evolve(run, label=f"{run.label}/{run.directory.name}")
+        if labels.count(run.label) > 1
+        else run
+        for run in runs
+    ]
+
+
+def differing(runs: Sequence[FinishedRun]) -> dict[str, list[Any]]:
+    """The settings in which runs differ: key -> value per run, None if a run lacks the key."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    table = {key: [run.settings.get(key) for run in runs] for key in keys}
+    return {
+        key: values for key, values in table.items() if any(value != values[0] for value in values)
+    }
+
+
+def _run_directories(path: Path) -> Iterator[RunDirectory]:
+    """The run itself, the runs of a sweep, or all runs up to three levels below."""
+    if not path.is_dir():
+        raise DataError(f"{path}: no such directory (`saecore runs` lists runs)")
+    path = path.resolve()
+    if RunDirectory(path).is_run:
+        yield RunDirectory(path)
+    elif (path / SWEEP).exists():
+        points = _json(path / SWEEP).get("points", [])
+        yield from (RunDirectory((path / p["run"]).resolve()) for p in points if "run" in p)
+    else:
+        yield from find_runs(path, depths=(1, 2, 3))
+
+
+def _read(directory: RunDirectory) -> FinishedRun:
+    try:
+        record, result = directory.read_record(), directory.read_result()
+        settings = {
+            key: value
+            for key, value in flatten(record["experiment"])
+            if not any(
+                key == table or key.startswith((f"{table}.", f"{table}[")) for table in NOT_SETTINGS
+            )
+        }
+        figures = {
+            name: float(figure["value"])
+            for group in result["figures"].values()
+            for name, figure in group.items()
+        }
+        curve = [_numbers(line) for line in directory.read_metrics()]
+        name = str(record["experiment"]["name"])
+        return FinishedRun(
+            label=name,
+            directory=directory.path,
+            settings=settings,
+            figures=figures,
+            cost=dict(result["training"]),
+            curve=curve,
+        )
+    except (CheckpointError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{directory.path}: not a valid run: {type(error).__name__}: {error}; run `saecore "
+            f"verify {directory.path}` to see what is damaged"
+        ) from error
+
+
+def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in line.items() if value is not None}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{file}: expected a JSON object")
+    return value

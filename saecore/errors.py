@@ -94,7 +94,8 @@ class ConflictError(ReleaseError):
         some = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
         super().__init__(
             f"{repository}: has other content under {len(names)} of these names ({some}); publish "
-            "under another name (--id) or allow replacing it (--overwrite, overwrite=True)"
+            "to another repository, or an SAE under another name (--id), or allow replacing it "
+            "(--overwrite, overwrite=True)"
         )
 
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import venv
+import zipfile
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.slow
 def test_the_wheel(tmp_path):
     """Built, installed in a fresh environment (over this one's libraries) and used from there:
-    plugins are listed, `saecore init` writes the examples, the embedded model is in it.
+    plugins are listed, `saecore init` writes the examples, the embedded model is in it, so are the
+    markers for type checkers, and it takes no other import names than it declares.
     """
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, ROOT],
@@ -54,3 +57,19 @@ def test_the_wheel(tmp_path):
     packages = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
     assert (packages / "saecore_plugins" / "tiny_lm" / "model.safetensors").stat().st_size > 10**6
     assert not (packages / "tests").exists()
+
+    with zipfile.ZipFile(wheel) as archive:
+        files = archive.namelist()
+        (metadata,) = (name for name in files if name.endswith(".dist-info/METADATA"))
+        declared = Parser().parsestr(archive.read(metadata).decode()).get_all("Import-Name")
+    names = {file.partition("/")[0] for file in files}
+    assert declared == ["saecore", "saecore_plugins"]
+    assert {name for name in names if not name.endswith(".dist-info")} == set(declared)
+    assert all(f"{name}/py.typed" in files for name in declared)
+    module = [python, "-m", "saecore", "--version"]
+    assert (
+        "saecore"
+        in subprocess.run(
+            module, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from saecore.activations.token_cache import TokenRows
-from saecore.config.experiment import Experiment, ModelTable
+from saecore.config.experiment import DatasetTable, Experiment, ModelTable
 from saecore.config.messages import to_tables
 from saecore.core.model import ModelBackend
 
@@ -21,6 +21,18 @@ def hook_metadata(model: ModelTable) -> dict[str, Any]:
     }
 
 
+def text_settings(data: DatasetTable) -> dict[str, Any]:
+    """How text is cut into contexts, under SAELens' names."""
+    return {
+        "context_size": data.context_size,
+        "seqpos_slice": list(data.positions) if data.positions else [None],
+        "prepend_bos": data.prepend_bos,
+        "exclude_special_tokens": to_tables(data)["exclude_special_tokens"],
+        "sequence_separator_token": data.separator,
+        "disable_concat_sequences": not data.concat,
+    }
+
+
 def text_metadata(experiment: Experiment, backend: ModelBackend, rows: TokenRows) -> dict[str, Any]:
     """The model and the text, under SAELens' names."""
     data = experiment.dataset
@@ -28,12 +40,7 @@ def text_metadata(experiment: Experiment, backend: ModelBackend, rows: TokenRows
         "dataset_path": rows.identity.get("name", data.loader.name),
         "model_name": backend.name,
         "model_class_name": type(getattr(backend, "model", backend)).__name__,
-        "context_size": data.context_size,
-        "seqpos_slice": list(data.positions) if data.positions else [None],
-        "prepend_bos": data.prepend_bos,
-        "exclude_special_tokens": to_tables(data)["exclude_special_tokens"],
-        "sequence_separator_token": data.separator,
-        "disable_concat_sequences": not data.concat,
+        **text_settings(data),
         "activation_convention": backend.convention,
         "corpus": rows.corpus,
     }

@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from saecore.errors import PluginError, SaecoreError
 from saecore.plugins.hookspecs import KINDS
 from saecore.plugins.host import Host, current_host, use_host
 
-COMMANDS = {
-    "run": "Train the SAE that an experiment file describes, evaluate it and save it.",
-    "check": "Validate an experiment file and print it resolved, with the origin of each value.",
-    "show": "List the points of a sweep, or print a resolved experiment.",
-    "compare": "Compare runs: a table, and a report with the usual plots.",
-    "cache": "Write the activations that an experiment trains on to disk.",
-    "tokenize": "Write the tokens of an experiment's text to disk.",
-    "evaluate": "Measure an SAE on held-out text.",
-    "plot": "Plot the curves of runs, the density of latents, sparsity against reconstruction.",
-    "dashboard": "Write a web page that shows the features of an SAE.",
-    "runs": "List finished and unfinished runs with their metrics.",
-    "verify": "Check every file of a run: checkpoints, metrics, the saved SAE.",
-    "releases": "Search the published SAEs that can be loaded by name.",
-    "pull": "Download a published SAE, check it and describe it.",
-    "push": "Publish an SAE, a run or a cache on the Hugging Face hub.",
-    "verify-release": "Measure a published SAE's L0 and explained variance, and compare them.",
-    "convert": "Write an SAE in the format of another library.",
-    "plugins": "List the installed plugins, or describe one.",
-    "init": "Write the example experiments into a directory.",
-    "new-plugin": "Write a package with a new plugin, its test and an experiment.",
+GROUPS = {
+    "Train": {
+        "run": "Train the SAE that an experiment file describes, evaluate it and save it.",
+        "check": "Validate an experiment file and print it resolved, with each value's origin.",
+        "show": "List the points of a sweep, or print a resolved experiment.",
+        "init": "Write the example experiments into a directory.",
+        "cache": "Write the activations that an experiment trains on to disk.",
+        "tokenize": "Write the tokens of an experiment's text to disk.",
+    },
+    "Look": {
+        "runs": "List finished and unfinished runs with their metrics.",
+        "evaluate": "Measure an SAE on held-out text.",
+        "dashboard": "Write a web page that shows the features of an SAE.",
+        "verify": "Check every file of a run: checkpoints, metrics, the saved SAE.",
+    },
+    "Compare": {
+        "compare": "Compare runs: a table, and a report with the usual plots.",
+        "plot": "Plot the curves of runs, the density of latents, sparsity against reconstruction.",
+    },
+    "Publish": {
+        "push": "Publish an SAE, a run or a cache on the Hugging Face hub.",
+        "releases": "Search the published SAEs that can be loaded by name.",
+        "pull": "Download a published SAE, check it and describe it.",
+        "verify-release": "Measure a published SAE's L0 and explained variance, and compare them.",
+        "convert": "Write an SAE in the format of another library.",
+    },
+    "Extend": {
+        "plugins": "List the installed plugins, or describe one.",
+        "new-plugin": "Write a package with a new plugin, its test and an experiment.",
+    },
 }
+"""Core commands by what they are for, with their help, in the order of `saecore --help`."""
+
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 """Core commands and their help; each is a module of this package (`-` becomes `_`)."""
+
+
+MEANINGS = {
+    "train": "run",
+    "sweep": "run",
+    "resume": "run",
+    "validate": "check",
+    "eval": "evaluate",
+    "list": "runs",
+    "search": "releases",
+    "download": "pull",
+    "load": "pull",
+    "upload": "push",
+    "publish": "push",
+    "export": "convert",
+    "features": "dashboard",
+    "report": "compare",
+}
+"""Words that people try, and the command that each of them means."""
 
 
 class Commands(click.Group):
@@ -44,13 +78,25 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Apply --block and --plugin, then look the command up."""
+        if ctx.resilient_parsing:  # the Tab key runs no plugin file
+            return super().resolve_command(ctx, args)
         block, files = ctx.params["block"], ctx.params["files"]
         use_host(Host(block, files) if block or files else None)
+        if not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            raise SaecoreError(self._unknown(ctx, args[0]))
         return super().resolve_command(ctx, args)
+
+    def _unknown(self, ctx: click.Context, name: str) -> str:
+        """The message about a command that does not exist."""
+        commands = self.list_commands(ctx)
+        close = difflib.get_close_matches(name.lower(), [*commands, *MEANINGS], n=1, cutoff=0.6)
+        command = MEANINGS.get(close[0], close[0]) if close else None
+        hint = f'; did you mean "{command}"?' if command else ""
+        return f'no command "{name}"{hint} (`saecore --help` lists the commands)'
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List all names: the core's, then those of plugins."""
-        return [*COMMANDS, *(n for n in current_host().names("command") if n not in COMMANDS)]
+        return [*COMMANDS, *_plugin_commands()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
@@ -69,17 +115,29 @@ class Commands(click.Group):
             return built
         return None
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names of commands and options, without importing any command."""
+        texts = {**COMMANDS, **_plugin_commands()}
+        commands = [CompletionItem(n, help=t) for n, t in texts.items() if n.startswith(incomplete)]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands in --help, without importing any."""
-        rows = []
-        for name in self.list_commands(ctx):
-            if name in COMMANDS:
-                rows.append((name, COMMANDS[name]))
-            else:
-                owners = [p for p in current_host().providers if p.full_name == f"command.{name}"]
-                rows.append((name, f"(from {owners[0].distribution})"))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        groups = {**GROUPS, "From plugins": _plugin_commands()}
+        width = max(len(name) for commands in groups.values() for name in commands)
+        for title, commands in groups.items():
+            if commands:
+                with formatter.section(title):
+                    formatter.write_dl([(n.ljust(width), t) for n, t in commands.items()])
+
+
+def _plugin_commands() -> dict[str, str]:
+    """Commands of plugins, with the distribution they come from in place of a help."""
+    commands: dict[str, str] = {}
+    for provider in current_host().providers:
+        if provider.kind == "command" and provider.name not in COMMANDS:
+            commands.setdefault(provider.name, f"(from {provider.distribution})")
+    return commands
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from saecore.errors import SaecoreError
+
 if TYPE_CHECKING:
     from saecore.config.sweep import Point, Sweep
     from saecore.runs.planning.plan import Plan
@@ -45,8 +47,12 @@ def _batches(group: Group, measured: bool) -> Iterator[dict[str, Any]]:
 
     names = [point.name for point in group.points]
     apart = {"apart": group.apart} if group.apart else {}
-    if not measured or not shareable(group.points[0].experiment):
+    if not measured:
         yield {"points": names, **apart}
+        return
+    if not shareable(group.points[0].experiment):
+        limit = _limit(group.points[0])
+        yield {"points": names, **(apart if limit is None else {"error": limit})}
         return
     shared = SharedInputs(*load_model(group.points[0].experiment))
     batches, refused = batches_that_fit(shared, group.points)
@@ -56,6 +62,21 @@ def _batches(group: Group, measured: bool) -> Iterator[dict[str, Any]]:
         seconds = _seconds(points, plan, shared)
         sizes = {"needed": plan.needed, "limit": plan.limit, "device": plan.device}
         yield {"points": [point.name for point in points], **apart, **sizes, "seconds": seconds}
+
+
+def _limit(point: Point) -> str | None:
+    """Say what keeps a point from being trained, if it shares no activations."""
+    from saecore.runs.inputs import load_model
+    from saecore.runs.limits import check_limits
+
+    experiment = point.experiment
+    recorded = "recorded" in experiment.dataset.loader.component.provides
+    try:
+        read = experiment.model is not None and not recorded
+        check_limits(experiment, load_model(experiment)[0] if read else None)
+    except SaecoreError as error:
+        return str(error)
+    return None
 
 
 def _seconds(points: list[Point], plan: Plan, shared: SharedInputs) -> float:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,11 +14,13 @@ from saecore.cli._options import (
     set_option,
     trust_remote_code_option,
 )
+from saecore.cli._printed import command_line, set_words, trust_words, unused_buffer
 from saecore.errors import labeled_errors
 
 if TYPE_CHECKING:
     from saecore.activations.cache.manifest import Precision
     from saecore.activations.cache.writer import CacheWriter
+    from saecore.config.experiment import Experiment
 
 
 @click.command("cache")
@@ -73,17 +74,33 @@ def command(
             if not estimate:
                 writer.write(_progress)
     except KeyboardInterrupt as stop:
-        again = shlex.join(["saecore", *_words(ctx)])
+        again = command_line(ctx, *_words(ctx))
         click.echo(
             f"{stop or 'stopped'}; complete shards are kept; resume with:\n  {again}", err=True
         )
         ctx.exit(128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT))
     if not estimate:
+        train = command_line(
+            ctx, "run", file, *set_words(settings), *set_words(_changes(experiment, directory)),
+            *trust_words(ctx),
+        )  # fmt: skip
         click.echo(
-            f"{directory}: complete\n  train on it: saecore run {file} "
-            f"--set dataset.type=cached --set dataset.path={directory}\n"
-            f"  check it:    saecore verify {directory}"
+            f"{directory}: complete\n  train on it: {train}\n"
+            f"  check it:    {command_line(ctx, 'verify', directory)}"
         )
+
+
+def _changes(experiment: Experiment, directory: Path) -> dict[str, Any]:
+    """Settings with which a run of the experiment reads the cache.
+
+    The activations are mixed already, and the model does not run in training.
+    """
+    changes: dict[str, Any] = {"dataset.type": "cached", "dataset.path": str(directory)}
+    if experiment.buffer != type(experiment.buffer)():
+        changes |= unused_buffer()
+    if experiment.training.loss != "mse":
+        changes["training.loss"] = "mse"
+    return changes
 
 
 def _words(ctx: click.Context) -> list[str]:
@@ -94,8 +111,7 @@ def _words(ctx: click.Context) -> list[str]:
         words += ["--to", str(options["directory"])]
     words += ["--dtype", options["dtype"]]
     words += [word for hook in options["hooks"] for word in ("--hook", hook)]
-    words += [word for setting in options["settings"] for word in ("--set", setting)]
-    return words + (["--trust-remote-code"] if options["trust_remote_code"] else [])
+    return [*words, *set_words(options["settings"]), *trust_words(ctx)]
 
 
 def _announce(writer: CacheWriter) -> None:

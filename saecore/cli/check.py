@@ -46,6 +46,10 @@ def command(
     experiment, layers = loaded.experiment, loaded.layers
     has_model = experiment.model is not None  # a dataset of activations needs no plan
     with labeled_errors(layers.label):
+        if not has_model and not no_measure:
+            from saecore.runs.limits import check_limits
+
+            check_limits(experiment)
         plan = _plan(experiment) if has_model and not no_measure else None
     if as_json:
         from saecore.runs.planning.plan import as_tables
@@ -66,11 +70,13 @@ def _plan(experiment: Experiment) -> Plan:
     """Load the model, count, measure; refuse a plan that does not fit, before and afterwards."""
     from saecore.activations.build import sizes
     from saecore.runs.inputs import load_model
+    from saecore.runs.limits import check_limits
     from saecore.runs.planning.memory import make_plan
     from saecore.runs.planning.plan import CLOSE, refuse_if_too_big, size
     from saecore.runs.planning.profile import measure
 
     backend, device = load_model(experiment)
+    check_limits(experiment, backend)
     d_in, d_out = sizes(experiment, backend)
     plan = make_plan(experiment, backend, d_in, d_out, device)
     refuse_if_too_big(plan)

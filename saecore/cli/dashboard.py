@@ -54,10 +54,10 @@ def command(
 ) -> None:
     """Write a page for browsing the features of an SAE: top contexts, logits, neighbors, search.
 
-    SAE_OR_RUN is the directory of a run, the directory or file of an SAE, or RELEASE:SAE_ID of the
-    catalogue or the hub. Model and text come from the run's experiment or the SAE's metadata: the
-    text is the training text, for a run in the order of training. The page is one HTML file that
-    loads nothing.
+    SAE_OR_RUN is the directory of a run or of a checkpoint in it (RUN/checkpoints/step-…), the
+    directory or file of an SAE, or RELEASE:SAE_ID of the catalogue or the hub. Model
+    and text come from the run's experiment or the SAE's metadata: the text is the training text,
+    for a run in the order of training. The page is one HTML file that loads nothing.
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise SaecoreError(f"--out {out}: expected a file that ends in .html")

@@ -52,8 +52,9 @@ def command(
 ) -> None:
     """Measure an SAE on held-out text, with 95 % confidence intervals over contexts.
 
-    SAE_OR_RUN is the directory of a run, whose experiment names the model and text; the directory
-    or file of an SAE, whose metadata name them; or RELEASE:SAE_ID from the catalogue or the hub.
+    SAE_OR_RUN is the directory of a run or of a checkpoint in it (RUN/checkpoints/step-…), whose
+    experiment names the model and text; the directory or file of an SAE, whose metadata name them;
+    or RELEASE:SAE_ID from the catalogue or the hub.
     """
     from saecore.evaluation.evaluate import evaluate
     from saecore.evaluation.saebench import results

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from saecore.cli._printed import command_line
 from saecore.errors import SaecoreError
 from saecore.storage.files import storage_errors
 
@@ -25,7 +26,8 @@ def examples() -> Path:
 
 @click.command("init")
 @click.argument("directory", type=click.Path(path_type=Path), default=Path())
-def command(directory: Path) -> None:
+@click.pass_context
+def command(ctx: click.Context, directory: Path) -> None:
     """Write the example experiments to DIRECTORY/experiments (default: the current directory).
 
     Existing files are not changed.
@@ -41,4 +43,4 @@ def command(directory: Path) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(example.read_text(encoding="utf-8"), encoding="utf-8")
         click.echo(f"wrote    {copy}")
-    click.echo(f"next:    saecore run {target / 'topk.toml'}")
+    click.echo(f"next:    {command_line(ctx, 'run', target / 'topk.toml')}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from saecore.cli._printed import command_line, set_words, unused_buffer
 
 if TYPE_CHECKING:
     from saecore.storage.hub_upload import Published
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option("--revision", metavar="BRANCH", help="The branch; default: the main one.")
 @click.option("--overwrite", is_flag=True, help="Replace files with other content without asking.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     name: str,
     repo: str,
     sae_id: str | None,
@@ -73,10 +77,19 @@ def command(
         click.echo(f"{repo} has other content under: {', '.join(conflict.names)}", err=True)
         click.confirm("Replace it?", abort=True, err=True)
         done = push(True)
-    _report(done, cache)
+    _report(ctx, done, directory if cache is not None else None)
 
 
-def _report(done: Published, cache: str | None) -> None:
+def _settings(cache: Path, repository: str) -> dict[str, Any]:
+    """Settings with which a run of any experiment on the same model reads a published cache."""
+    from saecore.releases.publish_cache import dataset_keys
+
+    keys = dataset_keys(cache, repository)
+    settings = {f"dataset.{key}": value for key, value in keys.items()}
+    return settings | (unused_buffer() if keys["type"] == "cached" else {})
+
+
+def _report(ctx: click.Context, done: Published, cache: Path | None) -> None:
     """Print what was published and how to load it."""
     if done.files:
         click.echo(f"{done.repository}: {len(done.files)} files in commit {done.commit[:12]}")
@@ -86,8 +99,8 @@ def _report(done: Published, cache: str | None) -> None:
     for note in done.notes:
         click.echo(f"  note: {note}")
     if cache is not None:
-        settings = f"--set dataset.type={cache} --set dataset.repo={done.repository}"
-        click.echo(f"train on it: saecore run FILE {settings}")
+        settings = set_words(_settings(cache, done.repository))
+        click.echo(f"train on it: {command_line(ctx, 'run', 'FILE', *settings)}")
     for file in done.files:
         if file.endswith("/cfg.json"):
             call = f"SAE.from_pretrained({done.repository!r}, {file.removesuffix('/cfg.json')!r})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
@@ -189,7 +190,8 @@ def _print_saes(entries: Sequence[Entry]) -> None:
         for e in entries
     ]  # fmt: skip
     _print(columns, lines, numbers=("width", "L0", "explained variance"))
-    click.echo(f"load one: saecore pull {first.facts.release} {first.facts.sae_id}")
+    words = ("saecore", "pull", str(first.facts.release), str(first.facts.sae_id))
+    click.echo(f"load one: {shlex.join(words)}")
 
 
 def _number(value: float | None) -> str:

@@ -6,12 +6,13 @@ import shlex
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from saecore.cli._options import experiment_argument, set_option, trust_remote_code_option
-from saecore.errors import SaecoreError, labeled_errors
+from saecore.cli._printed import command_line, set_words, trust_words
+from saecore.errors import SaecoreError, labeled_errors, warn
 from saecore.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _run(
         ctx.exit(128 + getattr(stop, "number", signal.SIGINT))
     if result.before:
         click.echo(f"{result.directory} is finished; nothing to resume")
-    _report(result)
+    _report(ctx, result, experiment)
 
 
 def _announce(experiments: Sequence[Experiment]) -> None:
@@ -118,9 +119,10 @@ def _sweep(ctx: click.Context, sweep: Sweep, trust_remote_code: bool) -> None:
     for name, error in result.failed.items():
         click.echo(f"  failed: {name}: {error}", err=True)
     if result.report is not None:
-        click.echo(f"  the report:  {result.report}")
-    click.echo(f"  compare:     saecore compare {result.directory}")
-    _mlflow(result.directory.parent / "mlflow.db")
+        _hint("the report", str(result.report))
+    _hint("compare", command_line(ctx, "compare", result.directory))
+    for place in _figures([point.experiment for point in sweep.points], result.directory.parent):
+        _hint("figures", place)
     ctx.exit(1 if result.failed else 0)
 
 
@@ -130,19 +132,15 @@ def _stopped(stop: KeyboardInterrupt, ctx: click.Context) -> str:
 
     if not isinstance(stop, Interrupted) or stop.directory is None:
         return "stopped before the first step; nothing to resume"
-    options, words = ctx.params, ["saecore"]
-    if ctx.parent is not None:
-        words += [word for name in ctx.parent.params["block"] for word in ("--block", name)]
-        words += [word for path in ctx.parent.params["files"] for word in ("--plugin", str(path))]
-    words += ["run", str(options["file"])]
-    words += [word for setting in options["settings"] for word in ("--set", setting)]
-    words += ["--trust-remote-code"] if options["trust_remote_code"] else []
-    words += ["--resume", str(stop.directory)]
+    again = command_line(
+        ctx, "run", ctx.params["file"], *set_words(ctx.params["settings"]), *trust_words(ctx),
+        "--resume", stop.directory,
+    )  # fmt: skip
     saved = "no checkpoint yet" if stop.step is None else f"saved at step {stop.step}"
-    return f"{stop}; {saved}; resume with:\n  {shlex.join(words)}"
+    return f"{stop}; {saved}; resume with:\n  {again}"
 
 
-def _report(result: RunResult) -> None:
+def _report(ctx: click.Context, result: RunResult, experiment: Experiment) -> None:
     """Print the summary of a run and the next commands to type."""
     click.echo(f"\ntrained in {result.seconds:.0f} s; held-out figures:")
     for name, metrics in result.evaluation.items():
@@ -154,19 +152,44 @@ def _report(result: RunResult) -> None:
             value = "not finite" if metric["value"] is None else f"{metric['value']:.4f}"
             click.echo(f"    {key:<30} {value}")
     directory, output = RunDirectory(result.directory), result.directory.parent.parent
-    click.echo(
-        f"\nthe SAE: {directory.sae_directory}\n"
-        f'  load it:     python -c "from saecore import SAE; '
-        f"print(SAE.load_from_disk('{directory.sae_directory}').cfg)\"\n"
-        f"  compare:     saecore runs --output {output}\n"
-        f"  repeat:      saecore run {directory.record_file}"
-    )
-    _mlflow(output / "mlflow.db")
+    sae = directory.sae_directory
+    load = f"from saecore import SAE; print(SAE.load_from_disk({str(sae)!r}).cfg)"
+    hints = {
+        "load it": f'python -c "{load}"' if _plain(load) else shlex.join(["python", "-c", load]),
+        "compare": command_line(ctx, "runs", "--output", output),
+        "repeat": command_line(ctx, "run", directory.record_file, *trust_words(ctx)),
+    }
+    click.echo(f"\nthe SAE: {sae}")
+    if experiment.model:  # activations without a model have no text to show
+        _hint("look at it", command_line(ctx, "dashboard", directory.path))
+    for place in _figures([experiment], output) or [str(directory.metrics_file)]:
+        _hint("figures", place)
+    for name, command in hints.items():
+        _hint(name, command)
 
 
-def _mlflow(store: Path) -> None:
-    if store.exists():
-        click.echo(
-            f"  look at it:  mlflow ui --backend-store-uri sqlite:///{store} "
-            "--host 127.0.0.1 --workers 1"
-        )
+def _plain(text: str) -> bool:
+    """Whether a text means itself between double quotes in a shell."""
+    return not any(sign in text for sign in '"$`\\!')
+
+
+def _figures(experiments: Sequence[Experiment], output: Path) -> list[str]:
+    """What shows the figures that the trackers of some experiments have received."""
+    configs: list[Any] = []
+    places: list[str] = []
+    for choice in (choice for experiment in experiments for choice in experiment.logger):
+        if choice.config in configs or not hasattr(choice.config, "look_at"):
+            continue
+        configs.append(choice.config)
+        try:
+            place = choice.config.look_at(output)
+        except Exception as error:  # third-party code; the run is finished
+            warn(f"logger {choice.name}: {type(error).__name__}: {error}")
+            continue
+        if place is not None:
+            places.append(place)
+    return places
+
+
+def _hint(name: str, text: str) -> None:
+    click.echo(f"  {name + ':':<12} {text}")

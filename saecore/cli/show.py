@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def _point(file: Path, sweep: Sweep, name: str) -> Point:
     if name not in points:
         raise SaecoreError(
             f"{file}: has no point {name}{nearest(name, list(points))} "
-            f"(`saecore show {file}` lists them)"
+            f"(`saecore show {shlex.quote(str(file))}` lists them)"
         )
     return points[name]
 

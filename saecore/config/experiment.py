@@ -13,6 +13,7 @@ from saecore.config.checks import default_evaluators, mismatches
 from saecore.config.training import InitTable, TrainingTable
 from saecore.plugins.component import Choice
 from saecore.plugins.fields import above, at_least, between, choice, choices, device, inline
+from saecore.plugins.problems import exactly_one
 
 MONITORS = (
     "activation_scale",
@@ -59,10 +60,9 @@ class ModelTable:
 
     def problems(self) -> Iterator[Problem]:
         """Report missing or contradictory hooks, and targets that do not pair with them."""
-        if (self.hook is None) == (not self.hooks):
-            yield "hook", "expected exactly one of hook and hooks"
+        yield from exactly_one(self, "hook", "hooks")
         if self.target_hook is not None and self.target_hooks:
-            yield "target_hook", "expected at most one of target_hook and target_hooks"
+            yield "target_hook", "expected at most one of target_hook and target_hooks, got both"
         if self.target_hooks and len(self.target_hooks) != len(self.hooks):
             yield (
                 "target_hooks",
@@ -176,8 +176,7 @@ class SAETable:
             yield "metadata", f"expected values that JSON can represent: {error}"
         if self.init_from is not None and self.init != InitTable():
             yield "init", "has no effect with init_from; remove one of the two"
-        if (self.d_sae is None) == (self.expansion_factor is None):
-            yield "d_sae", "expected exactly one of d_sae and expansion_factor"
+        yield from exactly_one(self, "d_sae", "expansion_factor")
 
     def width(self, d_in: int) -> int:
         """Return the number of latents for activations of size `d_in`."""

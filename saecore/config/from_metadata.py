@@ -73,7 +73,7 @@ def text_of(sae: SAE, path: str | None) -> DatasetTable:
     metadata = sae.cfg.metadata
     path = path or metadata.get("dataset_path")
     if not path:
-        raise ConfigError(["dataset: its name is not in the SAE's metadata; give it"])
+        raise ConfigError(["dataset: its name is not in the SAE's metadata; give it (--dataset)"])
     keys = {**dataset_table(str(path), True), **context_keys(metadata)}
     try:
         table: DatasetTable = structure(keys, DatasetTable)

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import tomli
 
+from saecore.config.toml_errors import explain
 from saecore.errors import ConfigError, labeled_errors
 from saecore.plugins.hookspecs import TAGS
 
@@ -57,7 +58,7 @@ def _add_file(layers: Layers, file: Path, above: tuple[Path, ...]) -> None:
     if file.resolve() in above:
         chain = " -> ".join(str(path.name) for path in (*above, file))
         raise ConfigError([f"extends: a file extends itself: {chain}"])
-    tables = _read(file)
+    tables = _read(file, "" if not above else f"{file.name}: ")
     extends = tables.pop("extends", [])
     names = [extends] if isinstance(extends, str) else extends
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -67,22 +68,27 @@ def _add_file(layers: Layers, file: Path, above: tuple[Path, ...]) -> None:
     merge(layers, tables, layers.label if not above else file.name)
 
 
-def _read(file: Path) -> Table:
+def _read(file: Path, name: str) -> Table:
+    """Read the tables of a file.
+
+    Args:
+        file: the file.
+        name: what its problems begin with; "" for the file that labels the error.
+    """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(
-            [f"{file}: no such file (`saecore init` writes example experiments)"]
-        ) from None
+        missing = f"{file}: no such file" if name else "no such file"
+        raise ConfigError([f"{missing} (`saecore init` writes example experiments)"]) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError([f"{file}: cannot be read: {reason}"]) from None
+        raise ConfigError([f"{name}cannot be read: {reason}"]) from None
     try:
-        if file.suffix == ".json":
-            return _from_run(text)
-        return tomli.loads(text)
+        return _from_run(text) if file.suffix == ".json" else tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise ConfigError([f"{name}{explain(text, error)}"]) from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError([f"{file.name}: cannot be parsed: {error}"]) from None
+        raise ConfigError([f"{name}cannot be parsed: {error}"]) from None
 
 
 def _from_run(text: str) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,12 @@ def load_experiment(
     Raises:
         ConfigError: lists every problem; or the file describes a sweep.
     """
-    layers = read_layers(Path(file), settings)
+    layers, name = read_layers(Path(file), settings), shlex.quote(str(file))
     for key in KEYS:
         if key in layers.tables:
             raise ConfigError(
                 [f"{key}: expected one experiment, but this file describes several: `saecore show "
-                 f"{file}` lists them, `saecore run {file}` trains them all"],
+                 f"{name}` lists them, `saecore run {name}` trains them all"],
                 label=layers.label,
             )  # fmt: skip
     return validated(layers), layers

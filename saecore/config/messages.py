@@ -17,12 +17,18 @@ from saecore.errors import ConfigError
 from saecore.plugins.component import Choice
 from saecore.plugins.hookspecs import TAGS
 
+PAIRS = {"[": "]", "{": "}"}
+"""What ends a list and a table."""
+
 
 def config_error(layers: Layers, problems: list[tuple[str, str]]) -> ConfigError:
     """Turn (path, message) pairs into one error; a value from another layer names that layer."""
     lines = []
     for path, message in problems:
         origin = origin_of(layers, path)
+        value = value_at(layers, path)
+        if origin == "--set" and isinstance(value, str) and value.startswith(("[", "{")):
+            message += f"; quote it for the shell: --set '{path}={value[0]}…{PAIRS[value[0]]}'"
         suffix = f" [{origin}]" if origin not in (layers.label, "default") else ""
         lines.append(f"{path}: {message}{suffix}")
     return ConfigError(lines, label=layers.label)

@@ -44,7 +44,11 @@ class RunInfo:
 
 
 class Logger(Protocol):
-    """Receives a run's metrics, never the SAE. A logger that fails never stops a run."""
+    """Receives a run's metrics, never the SAE. A logger that fails never stops a run.
+
+    Its config may have a method `look_at(output: Path) -> str | None`, for the end of a run: the
+    command or address that shows the metrics of the runs in `output`; None if none arrived.
+    """
 
     def start(self, run: RunInfo) -> None:
         """Start logging a run."""

@@ -54,6 +54,9 @@ class ModelBackend(Protocol):
     def activations(self, tokens: Tensor, hooks: Sequence[str]) -> dict[str, Tensor]:
         """Activations `[B, T, *d(hook)]` for `tokens [B, T]`; nothing runs after the last hook.
 
+        They are what the model had at the hooks, even if it writes into its tensors later. The
+        model is read in evaluation mode and without SAEs that are in it, and is left as it was.
+
         Raises:
             ModelError: a hook is unknown.
         """
@@ -64,8 +67,9 @@ class ModelBackend(Protocol):
     ) -> Tensor:
         """Logits `[B, T, vocab]` of a forward pass that replaces the activations of some hooks.
 
-        Encoder models return masked-language-model logits. With `gradients` the logits are
-        differentiable with respect to the replacements.
+        A function may keep or overwrite the activation that it gets, and may keep the tensor that
+        it returns. Encoder models return masked-language-model logits. With `gradients` the logits
+        are differentiable with respect to the replacements.
 
         Raises:
             ModelError: a hook is unknown, or the model has no language-model head.

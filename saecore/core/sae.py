@@ -131,6 +131,8 @@ class SAE(SAEParameters, SAEFiles):
         (`last_restore`), which must have read the same activations. `decompose(x).decode(features)`
         depends on no earlier call.
         """
+        if not isinstance(features, Codes):
+            _check_tensor(features)
         x_hat = self.decode_codes(self.unscale(features))
         return x_hat if self.last_restore is None else self.last_restore(x_hat)
 
@@ -184,6 +186,7 @@ class SAE(SAEParameters, SAEFiles):
 
     def _joined(self, x: Tensor) -> Tensor:
         """Flatten `[..., heads, d_head]` (hook_z) or `[..., hooks, d]` to `[..., d_in]`."""
+        _check_tensor(x)
         joins = self.several_hooks or self.cfg.reshape_activations == "hook_z"
         if joins and x.dim() > 1 and x.shape[-1] != self.cfg.d_in:
             x = x.flatten(-2)
@@ -232,3 +235,10 @@ class SAE(SAEParameters, SAEFiles):
             result.activation = result.activation.to_inference(self.cfg.d_sae)
         result.cfg = attrs.evolve(result.cfg, inference=True)
         return result
+
+
+def _check_tensor(x: object) -> None:
+    """Refuse NumPy arrays and lists, whose methods would fail with a riddle."""
+    if not isinstance(x, Tensor):
+        kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+        raise TypeError(f"expected a torch.Tensor, got {kind}; torch.as_tensor(x) makes one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import torch
 from torch import Tensor
@@ -42,8 +42,9 @@ class SAEFiles:
         their files and read by release plugins (`saecore plugins`).
 
         Args:
-            path: the directory of an SAE or a run, the file of an SAE, or any other name that
-                `from_pretrained` takes. A path that exists wins over a release of that name.
+            path: the directory of an SAE, a run or a checkpoint in a run, the file of an SAE, or
+                any other name that `from_pretrained` takes. A path that exists wins over a release
+                of that name.
             device: device of the weights.
             dtype: precision; default: the file's.
 
@@ -51,11 +52,12 @@ class SAEFiles:
             ReleaseError: a file is missing, the files contradict each other, or no format, or more
                 than one, recognizes them.
             CheckpointError: the run has not ended.
+            ConfigError: this machine has no such device.
         """
         from saecore.releases.resolve import resolve
         from saecore.releases.saelens_files import read_sae
 
-        return read_sae(resolve(path), torch.device(device), dtype)
+        return read_sae(resolve(path), device, dtype)
 
     @final
     @staticmethod
@@ -93,6 +95,7 @@ class SAEFiles:
             ReleaseError: the name is unknown or ambiguous, files are missing or contradict each
                 other, or the SAE could only be read wrongly.
             CheckpointError: the run has not ended.
+            ConfigError: this machine has no such device.
         """
         from saecore.releases.resolve import resolve
 
@@ -100,3 +103,22 @@ class SAEFiles:
         return location.load(source, device=device, dtype=dtype, fold_W_dec_norm=fold_W_dec_norm)
 
     from_pretrained_with_cfg_and_sparsity = from_pretrained
+
+
+def read_checkpoint(path: Path) -> tuple[SAE, Tensor, dict[str, Any]]:
+    """Read the SAE in a checkpoint; only a trainer, imported on use, can export it.
+
+    Args:
+        path: the checkpoint's directory, RUN/checkpoints/step-NNNNNNNN.
+
+    Returns:
+        The SAE in inference form on the CPU, log10 of each latent's firing frequency `[d_sae]`,
+        and its cfg.json.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or not of its run's experiment.
+        ConfigError: this version, or the installed plugins, cannot run the experiment.
+    """
+    from saecore.runs.checkpoint_sae import read_checkpoint_sae
+
+    return read_checkpoint_sae(path)

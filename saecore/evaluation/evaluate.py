@@ -109,9 +109,9 @@ def evaluate(
     """Measure an SAE on held-out text.
 
     Args:
-        sae: an SAE; the directory of a run, whose experiment names the model and text; or
-            anything that `saecore convert` reads: a directory, a file, `RELEASE:SAE_ID`,
-            `user/repo:path`.
+        sae: an SAE; the directory of a run or of a checkpoint in it, whose experiment names the
+            model and text; or anything that `saecore convert` reads: a directory, a file,
+            `RELEASE:SAE_ID`, `user/repo:path`.
         model: a name or path, a model plugin such as "tiny_lm", or a loaded model (transformers,
             TransformerLens bridge, ModelBackend); default: the SAE's own.
         dataset: a name or path, a dataset plugin, the keys of a [dataset] table, or tokens

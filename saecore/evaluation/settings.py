@@ -11,10 +11,11 @@ from torch import Tensor
 from saecore.config.experiment import DatasetTable, EvaluationTable, ModelTable
 from saecore.config.from_metadata import model_table, text_table
 from saecore.config.layers import Layers, add_setting, add_value, merge
-from saecore.config.messages import config_error
+from saecore.config.messages import config_error, origin_of
 from saecore.errors import ConfigError, nearest
 from saecore.evaluation.target import EvaluationTarget
 from saecore.plugins.component import Choice
+from saecore.plugins.fields import at_least
 from saecore.plugins.host import current_host
 from saecore.plugins.problems import Problems
 from saecore.plugins.structure import structure, structure_choice
@@ -66,8 +67,29 @@ def override(
     else:
         for setting in settings:
             add_setting(layers, setting)
+    plain = {name: value for name, value in layers.tables.items() if not isinstance(value, Mapping)}
+    if plain:
+        problems = [
+            f"{name}: expected a key of a table, such as evaluation.tokens, got {value!r}"
+            for name, value in plain.items()
+        ]
+        raise ConfigError(problems, label=layers.label)
     return layers
 
+
+@attrs.frozen
+class _EvaluationKeys:
+    """The keys of [evaluation] that matter to an evaluation."""
+
+    tokens: int = attrs.field(default=0, validator=at_least(0))
+
+
+CHECKED: Mapping[str, tuple[type[Any], Mapping[str, Any]]] = {
+    "model": (ModelTable, {"type": "tiny_lm"}),
+    "dataset": (DatasetTable, {"type": "python_corpus"}),
+    "evaluation": (_EvaluationKeys, {}),
+}
+"""Class of each table, and a valid component for tables that do not name theirs."""
 
 COMPONENTS = {"model": (ModelTable, "backend"), "dataset": (DatasetTable, "loader")}
 """Class of a table, and its field that holds the component."""
@@ -99,7 +121,9 @@ def evaluator_choice(layers: Layers, name: str) -> Choice:
 
 
 def check_keys(layers: Layers, names: Sequence[str]) -> None:
-    """Reject overrides that match no table or evaluator.
+    """Reject overrides that match no table or evaluator, and misspelled keys of every table.
+
+    Tables that the evaluation does not read are checked, too: a typo in one is still a typo.
 
     Args:
         layers: the merged tables.
@@ -120,6 +144,24 @@ def check_keys(layers: Layers, names: Sequence[str]) -> None:
     ]
     if problems:
         raise ConfigError(problems, label=layers.label)
+    for name in overridden.intersection(TABLES):
+        _check_overrides(layers, name)
+
+
+def _check_overrides(layers: Layers, name: str) -> None:
+    """Reject overrides of one table that are wrong whatever else the table lacks.
+
+    Raises:
+        ConfigError: an override is of an unknown key, or has an impossible value.
+    """
+    cls, default = CHECKED[name]
+    try:
+        structure({**default, **layers.tables[name]}, cls)
+    except Problems as error:
+        items = [(f"{name}.{key}" if key else name, problem) for key, problem in error.items]
+        overrides = [item for item in items if origin_of(layers, item[0]) == "--set"]
+        if overrides:
+            raise config_error(layers, overrides) from None
 
 
 def structure_settings(

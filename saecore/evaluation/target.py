@@ -28,14 +28,15 @@ class EvaluationTarget:
     evaluators: Mapping[str, Tables] = attrs.field(factory=dict)
     """The run's evaluators, by name."""
     run: Path | None = None
-    """The run's directory, if a run was named."""
+    """The run's directory, if a run was named; None for a checkpoint."""
 
 
 def resolve_target(sae: SAE | str | Path) -> EvaluationTarget:
     """Resolve an SAE from a run, a path or RELEASE:SAE_ID.
 
     Args:
-        sae: an SAE, a run's directory, or anything that `saecore convert` reads.
+        sae: an SAE, the directory of a run or of a checkpoint in it, or anything that `saecore
+            convert` reads.
 
     Raises:
         SaecoreError: there is no such SAE.
@@ -44,20 +45,25 @@ def resolve_target(sae: SAE | str | Path) -> EvaluationTarget:
         return EvaluationTarget(sae=sae, name="SAE", tables=metadata_tables(sae.cfg.metadata))
     location = resolve(sae)
     if location.run is not None:
-        return _run(RunDirectory(location.run))
+        run = RunDirectory(location.run)
+        return _run(run, SAE.load_from_disk(run.sae_directory), str(run.path), run.path)
+    if location.checkpoint is not None:
+        run = RunDirectory(location.checkpoint.absolute().parent.parent)
+        return _run(run, location.load().sae, str(sae))
     loaded = location.load().sae.float()
     return EvaluationTarget(sae=loaded, name=str(sae), tables=metadata_tables(loaded.cfg.metadata))
 
 
-def _run(run: RunDirectory) -> EvaluationTarget:
+def _run(run: RunDirectory, sae: SAE, name: str, path: Path | None = None) -> EvaluationTarget:
+    """The SAE of a run, or of one of its checkpoints (no `path`), with the run's tables."""
     tables = run.read_record()["experiment"]
     names = ("model", "dataset", "evaluation")
     return EvaluationTarget(
-        sae=SAE.load_from_disk(run.sae_directory),
-        name=str(run.path),
+        sae=sae,
+        name=name,
         tables={name: tables[name] for name in names if name in tables},
         evaluators={table["type"]: table for table in tables.get("evaluator", ())},
-        run=run.path,
+        run=path,
     )
 
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from saecore.core.model import Replace
 from saecore.errors import ModelError
+from saecore.models.copies import isolated
 from saecore.models.module_hooks import ModuleHooks
+from saecore.models.read_state import read_state, suspended
 
 PROBE = 7
 """Tokens of the forward pass that finds a hook's shape; an unusual number of heads, so a tensor
@@ -23,7 +25,10 @@ class StopForward(Exception):  # noqa: N818 (not an error)
 
 
 class HuggingFaceBackend:
-    """A model from transformers, causal or encoder, in evaluation mode, without gradients.
+    """A model from transformers, causal or encoder.
+
+    It is read in evaluation mode, without gradients of its parameters and without the SAEs that
+    are spliced into it; after each call the model is as it was before.
 
     Args:
         model: the model, already on its device.
@@ -35,13 +40,9 @@ class HuggingFaceBackend:
     convention = "raw"
 
     def __init__(self, model: Any, tokenizer: Any, name: str, identity: Mapping[str, Any]) -> None:
-        self.model: nn.Module = model.eval().requires_grad_(False)
+        self.model: nn.Module = model
         self.tokenizer = tokenizer
         self.name, self.identity = name, {**identity, "convention": self.convention}
-        config = model.config
-        config.pad_token_id = None  # contexts are packed, never padded, so no mask is needed
-        for settings in (config, config.get_text_config()):
-            settings.use_cache = False  # not every model's forward takes it as an argument
         self.vocab_size, self.max_context = token_limits(model)
         self.device = next(model.parameters()).device
         self._hooks = ModuleHooks(model, name)
@@ -73,10 +74,11 @@ class HuggingFaceBackend:
                 activations[hook] = per_token(value, tokens, hook)
                 if len(activations) == len(requested):
                     raise StopForward
+                activations[hook] = activations[hook].clone()  # the model may overwrite its own
 
             return function
 
-        with ExitStack() as stack:
+        with read_state(self.model), suspended(self.model), ExitStack() as stack:
             for hook in requested:
                 stack.enter_context(self._hooks.attach(hook, record(hook)))
             try:
@@ -91,8 +93,10 @@ class HuggingFaceBackend:
         """Logits with replaced activations; see `ModelBackend.run_with`."""
         with ExitStack() as stack:
             stack.enter_context(torch.set_grad_enabled(gradients))
+            stack.enter_context(read_state(self.model))
+            stack.enter_context(suspended(self.model))
             for hook, function in replace.items():
-                stack.enter_context(self._hooks.attach(hook, function))
+                stack.enter_context(self._hooks.attach(hook, isolated(function)))
             output = self.model(input_ids=tokens.to(self.device))
         return logits_of(output, self.name)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from saecore.plugins.fields import above, at_least, between, choice, choices, device, inline
     from saecore.plugins.hookspecs import hookimpl
     from saecore.plugins.host import Host, current_host, use_host
-    from saecore.plugins.problems import Problems
+    from saecore.plugins.problems import Problems, exactly_one
     from saecore.plugins.structure import structure_choice
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "choices",
     "current_host",
     "device",
+    "exactly_one",
     "hookimpl",
     "inline",
     "structure_choice",

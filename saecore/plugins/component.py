@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from saecore.errors import PluginError
+from saecore.errors import PluginError, SaecoreError
 from saecore.plugins.hookspecs import KINDS, MEMBERS
 
 
@@ -75,8 +75,8 @@ class Component:
         """Build the object.
 
         Raises:
-            PluginError: `build` does not accept these arguments, or its result lacks a member
-                that its kind requires.
+            PluginError: `build` does not accept these arguments, raises, or its result lacks a
+                member that its kind requires.
         """
         builder = self.builder()
         contract = f"build must be {KINDS.get(self.kind, self.kind)}"
@@ -89,7 +89,7 @@ class Component:
         if inspect.isabstract(builder):
             missing = ", ".join(sorted(getattr(builder, "__abstractmethods__", ())))
             raise PluginError(f"plugin {self}: {_name(builder)} must implement {missing}")
-        built = builder(config, *args)
+        built = self._built(builder, config, *args)
         absent = object()
         for member in MEMBERS.get(self.kind, ()):
             names = member.split("|")
@@ -99,6 +99,28 @@ class Component:
                     f"({type(built).__name__}) has no {' or '.join(names)}"
                 )
         return built
+
+    def _built(self, builder: Callable[..., Any], config: Any, *args: Any) -> Any:
+        """Call the builder; the errors of another distribution's code name the plugin."""
+        from saecore.plugins import faults
+
+        problem = faults.problem_of_class(self.kind, self.name, builder)
+        if problem is not None:
+            raise PluginError(f"plugin {self}: {problem}")
+        try:
+            result = builder(config, *args)
+        except SaecoreError:
+            raise
+        except Exception as error:  # third-party code may raise anything
+            if self.owner.startswith("saecore "):
+                raise
+            raise PluginError(
+                f"plugin {self}: {_name(builder)} raised {faults.describe(error, self.name)}"
+            ) from error
+        problem = faults.problem_of_module(self.kind, result)
+        if problem is not None:
+            raise PluginError(f"plugin {self}: {problem}")
+        return result
 
 
 def _name(builder: Callable[..., Any]) -> str:

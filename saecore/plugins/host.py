@@ -16,7 +16,7 @@ import attrs
 import pluggy
 
 from saecore.errors import PluginError, nearest
-from saecore.plugins import hookspecs
+from saecore.plugins import faults, hookspecs
 from saecore.plugins.component import Component
 from saecore.plugins.hookspecs import KINDS
 
@@ -254,6 +254,8 @@ def _check_component(component: object, owner: object) -> None:
             f"plugin {owner}: the types of {component.config.__name__}'s fields cannot be "
             f"resolved: {error}; import what they name outside TYPE_CHECKING"
         ) from error
+    if problem := faults.problem_of_defaults(component.config):
+        raise PluginError(f"plugin {owner}: {component.kind}.{component.name}: {problem}")
     if not isinstance(component.name, str) or not isinstance(component.summary, str):
         raise PluginError(f"plugin {owner}: name and summary of a Component must be strings")
     if not (isinstance(component.build, str) or callable(component.build)):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+from saecore.errors import nearest
+
+UNSET: tuple[Any, ...] = (None, (), 0)
+"""Values of a setting that means nothing by default."""
 
 
 class Problems(Exception):  # noqa: N818 (a collection, turned into ConfigError by the caller)
@@ -15,11 +20,33 @@ class Problems(Exception):  # noqa: N818 (a collection, turned into ConfigError 
 
 
 class Mismatch(Problems):
-    """A value of the wrong type: what was expected, what was got."""
+    """A value of the wrong type: what was expected, what was got, what to write instead."""
 
-    def __init__(self, expected: str, value: object) -> None:
-        self.expected = expected
-        super().__init__([("", f"expected {expected}, got {show(value)}")])
+    def __init__(self, expected: str, value: object, remedy: str = "") -> None:
+        self.expected, self.remedy = expected, remedy
+        end = f"; {remedy}" if remedy else ""
+        super().__init__([("", f"expected {expected}, got {show(value)}{end}")])
+
+
+class UnknownKey(str):
+    """The message about a key that its table does not have.
+
+    Args:
+        key: the key.
+        known: the keys of the table.
+        hint: what to write instead, after `unknown key; `; default: a known key like it.
+    """
+
+    known: tuple[str, ...]
+    hint: str
+
+    def __new__(cls, key: str, known: Iterable[str], hint: str = "") -> UnknownKey:
+        """Build the message."""
+        names = tuple(sorted(known))
+        advice = f"; {hint}" if hint else nearest(key, names)
+        message = super().__new__(cls, f"unknown key{advice} (known: {', '.join(names) or 'none'})")
+        message.known, message.hint = names, hint
+        return message
 
 
 def show(value: object) -> str:
@@ -57,3 +84,23 @@ def build_all(parts: Iterable[tuple[str, Callable[[], Any]]]) -> list[Any]:
     if problems:
         raise Problems(problems)
     return results
+
+
+def a(noun: str) -> str:
+    """A noun with its article."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def exactly_one(table: Any, first: str, second: str) -> Iterator[tuple[str, str]]:
+    """Report a pair of settings of which not exactly one is set, for the `problems` of a table.
+
+    Args:
+        table: an attrs object.
+        first: a field; None, 0 and () mean that it is not set.
+        second: the field that replaces it.
+    """
+    values = {key: getattr(table, key) for key in (first, second)}
+    present = [f"{key} = {show(value)}" for key, value in values.items() if value not in UNSET]
+    if len(present) != 1:
+        got = f"both: {', '.join(present)}" if present else "neither"
+        yield first, f"expected exactly one of {first} and {second}, got {got}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
@@ -10,11 +11,11 @@ from typing import Any, get_type_hints
 import attrs
 import cattrs
 
-from saecore.errors import nearest
+from saecore.errors import PluginError, nearest
 from saecore.plugins.component import Choice
 from saecore.plugins.hookspecs import TAGS
 from saecore.plugins.host import current_host
-from saecore.plugins.problems import Mismatch, Problems, build_all, join, show
+from saecore.plugins.problems import Mismatch, Problems, UnknownKey, a, build_all, join, show
 from saecore.plugins.values import register_values
 
 
@@ -36,7 +37,7 @@ def structure_choice(kind: str, value: object) -> Choice:
     tag = TAGS.get(kind, "type")
     table = {tag: value} if isinstance(value, str) else value
     if not isinstance(table, Mapping):
-        raise Mismatch(f"the name of a {kind} or a table with {tag}", value)
+        raise Mismatch(f"the name of {a(kind)} or a table with {tag}", value)
     return _choice(kind, table, structure)
 
 
@@ -46,15 +47,18 @@ def _choice(kind: str, table: Mapping[str, Any], build: Callable[..., Any]) -> C
     installed = f"(installed: {', '.join(names) or 'none'})"
     name = table.get(tag)
     if name is None:
-        raise Problems([(tag, f"missing; expected the name of a {kind} {installed}")])
+        raise Problems([(tag, f"missing; expected the name of {a(kind)} {installed}")])
     if not isinstance(name, str):
-        raise Problems([(tag, f"expected the name of a {kind}, got {show(name)} {installed}")])
+        raise Problems([(tag, f"expected the name of {a(kind)}, got {show(name)} {installed}")])
     if name not in names:
         message = f'no {kind} named "{name}"{nearest(name, names)} {installed}'
         raise Problems([(tag, message)])
     component = current_host().component(kind, name)
     settings = {key: value for key, value in table.items() if key != tag}
-    return Choice(component, build(settings, component.config))
+    try:
+        return Choice(component, build(settings, component.config))
+    except Problems as error:
+        raise _name_others(kind, name, error) from None
 
 
 def _choices(kind: str, value: object) -> tuple[Choice, ...]:
@@ -92,7 +96,7 @@ def _attrs(table: object, cls: type[Any], converter: cattrs.Converter) -> Any:
 
     for name, field in fields.items():
         if name in table and name != inlined:
-            attempt(name, name, partial(_field, field, table[name], hints[name], converter))
+            attempt(name, name, partial(_field, field, table[name], hints[name], converter, fields))
         elif name != inlined:
             attempt(name, name, partial(_missing, field, values))
     rest = {key: value for key, value in table.items() if key not in fields or key == inlined}
@@ -109,8 +113,14 @@ def _attrs(table: object, cls: type[Any], converter: cattrs.Converter) -> Any:
     return result
 
 
-def _field(field: Any, value: object, hint: Any, converter: cattrs.Converter) -> Any:
-    """Structure and validate the value of one field."""
+def _field(
+    field: Any,
+    value: object,
+    hint: Any,
+    converter: cattrs.Converter,
+    fields: Mapping[str, Any],
+) -> Any:
+    """Structure and validate the value of one of the fields of a table."""
     result: Any
     if "choice" in field.metadata:
         _refuse_other_kind(field.metadata["choice"], field.metadata["unlike"], value)
@@ -118,13 +128,29 @@ def _field(field: Any, value: object, hint: Any, converter: cattrs.Converter) ->
     elif "choices" in field.metadata:
         result = _choices(field.metadata["choices"], value)
     else:
-        result = converter.structure(value, hint)
+        try:
+            result = converter.structure(value, hint)
+        except Mismatch as error:
+            raise _one_or_several(error, field.name, value, fields) from None
     if field.validator is not None:
         try:
             field.validator(None, field, result)
         except ValueError as error:
             raise Problems([("", str(error))]) from None
     return result
+
+
+def _one_or_several(
+    error: Mismatch, name: str, value: object, fields: Mapping[str, Any]
+) -> Mismatch:
+    """Name the other key of a pair such as hook and hooks, if the value fits that one."""
+    single, several = name.removesuffix("s"), f"{name}s"
+    if isinstance(value, str) and single != name and single in fields:
+        shown = show(value)
+        return Mismatch(error.expected, value, f"write {single} = {shown} or {name} = [{shown}]")
+    if isinstance(value, list) and several in fields:
+        return Mismatch(error.expected, value, f"write {several} = {show(value)}")
+    return error
 
 
 def _missing(field: Any, values: Mapping[str, Any]) -> Any:
@@ -146,7 +172,7 @@ def _refuse_other_kind(kind: str, unlike: str | None, value: object) -> None:
     name = value.get(TAGS.get(kind, "type")) if isinstance(value, Mapping) else value
     if unlike is not None and name in current_host().names(unlike):
         use = f'{TAGS.get(unlike, "type")} = "{name}"'
-        raise Problems([("", f'"{name}" is also an {unlike}; use {use}')])
+        raise Problems([("", f'"{name}" is also {a(unlike)}; use {use}')])
 
 
 def _inline(kind: str, table: Mapping[str, Any], fields: Mapping[str, Any]) -> Choice:
@@ -169,8 +195,28 @@ def _inline(kind: str, table: Mapping[str, Any], fields: Mapping[str, Any]) -> C
 
 
 def _unknown(keys: Iterable[str], known: Iterable[str]) -> list[tuple[str, str]]:
-    names = sorted(known)
-    return [
-        (key, f"unknown key{nearest(key, names)} (known: {', '.join(names) or 'none'})")
-        for key in keys
-    ]
+    names = list(known)
+    return [(key, UnknownKey(key, names)) for key in keys]
+
+
+def _name_others(kind: str, name: str, error: Problems) -> Problems:
+    """Name the components of a kind that have the keys which the chosen one lacks."""
+    items = []
+    for key, message in error.items:
+        others = _with_setting(kind, key) if isinstance(message, UnknownKey) else []
+        if others and isinstance(message, UnknownKey):
+            listed = " or ".join(f'"{other}"' for other in others[:3])
+            hint = f"{name} has no {key}; {TAGS.get(kind, 'type')} = {listed} has"
+            message = UnknownKey(key, message.known, hint)
+        items.append((key, message))
+    return Problems(items)
+
+
+def _with_setting(kind: str, key: str) -> list[str]:
+    """The components of a kind that have a setting of this name."""
+    names = []
+    for name in current_host().names(kind):
+        with contextlib.suppress(PluginError):  # another plugin that is broken is not the problem
+            if key in attrs.fields_dict(current_host().component(kind, name).config):
+                names.append(name)
+    return names

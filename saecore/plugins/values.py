@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import types
 from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin
@@ -10,6 +11,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 import cattrs
 
 from saecore.plugins.problems import Mismatch, build_all, show
+
+NUMBERS = {
+    int: re.compile(r"[+-]?\d+(_\d+)*"),
+    float: re.compile(r"[+-]?\d+(_\d+)*(\.\d+)?([eE][+-]?\d+)?"),
+    bool: re.compile("true|false"),
+}
+"""Strings that would be a value of a type without their quotes."""
 
 
 def register_values(converter: cattrs.Converter) -> None:
@@ -31,13 +39,25 @@ def _origin(cls: Any) -> Any:  # typed for mypy, which knows fewer results of ge
 
 def _primitive(value: object, cls: type[Any], expected: str) -> Any:
     if not isinstance(value, cls) or (isinstance(value, bool) and cls is not bool):
-        raise Mismatch(expected, value)
+        raise Mismatch(expected, value, _remedy(value, cls))
     return value
+
+
+def _remedy(value: object, cls: type[Any]) -> str:
+    """How to write a value of the wrong type, where that is clear."""
+    if cls is str and isinstance(value, bool | int | float):
+        return f'write "{show(value)}" with quotes'
+    if cls is int and isinstance(value, float) and value.is_integer():
+        return f"write {int(value):_}"
+    pattern = NUMBERS.get(cls)
+    if pattern is not None and isinstance(value, str) and pattern.fullmatch(value):
+        return f"write {value} without quotes"
+    return ""
 
 
 def _float(value: object, _: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Mismatch("a finite number", value)
+        raise Mismatch("a finite number", value, _remedy(value, float))
     try:
         number = float(value)
     except OverflowError:
@@ -61,21 +81,24 @@ def _is_union(cls: Any) -> bool:
 def _union(value: object, cls: Any, converter: cattrs.Converter) -> Any:
     if value is None and types.NoneType in get_args(cls):
         return None
-    expected = []
+    expected, remedies = [], []
     for member in get_args(cls):
         if member is not types.NoneType:
             try:
                 return converter.structure(value, member)
             except Mismatch as error:
                 expected.append(error.expected)
-    raise Mismatch(" or ".join(expected), value)
+                remedies.append(error.remedy)
+    raise Mismatch(" or ".join(expected), value, next(filter(None, remedies), ""))
 
 
 def _tuple(value: object, cls: Any, converter: cattrs.Converter) -> tuple[Any, ...]:
     item_types = get_args(cls)
     length = None if item_types[-1] is Ellipsis else len(item_types)
     if not isinstance(value, list | tuple) or (length is not None and len(value) != length):
-        raise Mismatch("a list" if length is None else f"a list of {length}", value)
+        single = length is None and isinstance(value, bool | int | float | str)
+        remedy = f"write [{show(value)}]" if single else ""
+        raise Mismatch("a list" if length is None else f"a list of {length}", value, remedy)
     if length is None:
         item_types = item_types[:1] * len(value)
     return tuple(

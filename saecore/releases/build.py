@@ -18,6 +18,7 @@ from saecore.plugins.component import Component
 from saecore.plugins.host import current_host
 from saecore.plugins.problems import Problems
 from saecore.plugins.structure import structure
+from saecore.releases.tensor_reader import check_width
 
 BASE = ("d_in", "d_sae", "d_out", "hooks", "dtype", "device", "apply_b_dec_to_input",
         "normalize_activations", "reshape_activations", "metadata", "architecture")  # fmt: skip
@@ -58,7 +59,9 @@ def sae_from_files(
         key, message = error.items[0]
         raise ReleaseError(f"{cfg_label}: {key}: {message}") from None
     form = cls.file_form
-    _check_sizes(tensors, cfg, set(form.tensor_sizes(config, cfg["d_sae"])), file)
+    extra_sizes = set(form.tensor_sizes(config, cfg["d_sae"]))
+    check_width(cfg, tensors, cfg_label, file)
+    _check_sizes(tensors, cfg, extra_sizes, file)
     precision = DTYPES.get(dtype or cfg.get("dtype", "float32"))
     if precision is None:
         raise ReleaseError(f"{cfg_label}: dtype: expected one of {', '.join(DTYPES)}, got "

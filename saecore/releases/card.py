@@ -86,7 +86,7 @@ def card_of_saes(
 
 def card_of_cache(
     repository: str,
-    kind: str,
+    keys: Mapping[str, Any],
     facts: Mapping[str, Any],
     license: str | None = None,
     old: str | None = None,
@@ -95,15 +95,19 @@ def card_of_cache(
 
     Args:
         repository: `username/repo-name`.
-        kind: "cached" (activations) or "tokens", the dataset's type in an experiment.
+        keys: keys of [dataset] with which an experiment reads it; its type is "cached"
+            (activations) or "tokens".
         facts: rows of the table, from the manifest; `model` and `dataset` also go to the header.
         license: the hub's name of a license.
         old: the current README.
     """
     if old is not None:
         return None
-    what = "Activations" if kind == "cached" else "Tokens"
-    tags = ["activations" if kind == "cached" else "tokens", "saecore"]
+    import tomli_w
+
+    cached = keys["type"] == "cached"
+    what, tag = ("Activations", "activations") if cached else ("Tokens", "tokens")
+    tags = [tag, "saecore"]
     head = _header("saecore", license, [facts.get("model")], [facts.get("dataset")], tags)
     lines = "".join(
         f"| {key} | {_cell(value)} |\n" for key, value in facts.items() if value is not None
@@ -112,7 +116,7 @@ def card_of_cache(
         f"{head}\n# {repository.partition('/')[2]}\n\n"
         f"{what} to train sparse autoencoders on, written by saecore {__version__}.\n\n"
         f"| | |\n|---|---|\n{lines}\n"
-        f'## Train on it\n\n```toml\n[dataset]\ntype = "{kind}"\nrepo = "{repository}"\n```\n\n'
+        f"## Train on it\n\n```toml\n{tomli_w.dumps({'dataset': dict(keys)})}```\n\n"
         "Shards are downloaded on demand, and their hashes are verified.\n\n"
         f"{_license(license)}"
     )
@@ -175,10 +179,11 @@ def _row(name: str, cfg: Mapping[str, Any], evaluation: Mapping[str, Any]) -> st
 
 
 def figure(evaluation: Mapping[str, Any], name: str) -> float | None:
-    """A figure of an evaluation, from whichever evaluator has it."""
+    """A figure of an evaluation, from whichever evaluator has it; None if it is not finite."""
     for figures in evaluation.values():
         if name in figures:
-            return float(figures[name]["value"])
+            value = figures[name]["value"]
+            return None if value is None else float(value)
     return None
 
 

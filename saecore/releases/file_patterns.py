@@ -70,7 +70,7 @@ class NamedFiles(SingleFiles):
         """
         match = self.pattern.fullmatch(posixpath.basename(path))
         if match is None:
-            raise ReleaseError(f"{files.name}/{path}: expected {self.form}")
+            raise ReleaseError(f"{files.label(path)}: expected {self.form}")
         return match
 
 
@@ -93,7 +93,7 @@ class LinearFiles(NamedFiles):
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read the file."""
         name = self.match(files, path)
-        tensors = Tensors(files.torch(path), f"{files.name}/{path}")
+        tensors = Tensors(files.torch(path), files.label(path))
         weights = {
             "W_enc": tensors.take(f"{self.encoder}.weight", 2).t(),
             "b_enc": tensors.take(f"{self.encoder}.bias", 1),

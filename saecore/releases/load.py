@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from saecore.core.release import CatalogueFacts, Draft, ReleaseSource
-from saecore.errors import ReleaseError, nearest
+from saecore.errors import ReleaseError, labeled_errors, nearest
 from saecore.plugins.host import current_host
+from saecore.storage import safe_load
+from saecore.storage.repository import Directory
 
 if TYPE_CHECKING:
     import torch
@@ -74,19 +77,44 @@ def detect_format(
         return name, _format(name)
     formats = installed_formats()
     names = [known for known, source in formats.items() if source.recognize(files, path)]
-    label = _label(files, path)
+    label = files.label(path)
     if not names:
-        paths = sorted({path for source in formats.values() for path in source.list(files)})
-        listed = ", ".join(paths[:8]) + (", …" if len(paths) > 8 else "")
-        has = f"; {files.name} has: {listed}{nearest(path, paths)}" if listed else ""
-        raise ReleaseError(
-            f"{label}: no known format (looked for: {', '.join(sorted(formats))}){has}"
-        )
+        raise ReleaseError(f"{label}: {_unrecognized(files, path, formats)}")
     if len(names) > 1:
         raise ReleaseError(
-            f"{label}: could be any of {', '.join(sorted(names))}; choose one with source="
+            f"{label}: could be any of {', '.join(sorted(names))}; choose one with source= "
+            f"(on the command line, switch the others off with --block release.NAME)"
         )
     return names[0], formats[names[0]]
+
+
+def _unrecognized(files: Repository, path: str, formats: Mapping[str, ReleaseSource]) -> str:
+    """What a path has that no format recognizes, and what is missing from it."""
+    if files.has(path) and isinstance(files, Directory):
+        safe_load.refuse_pickle(files.path(path), files.label(path))
+    folder = "" if path == "." else f"{path}/"
+    inside = [name.removeprefix(folder) for name in files.files if name.startswith(folder)]
+    if not inside and folder == "":
+        return "has no files; expected the directory of an SAE or a run"
+    missing: dict[tuple[str, ...], list[str]] = {}
+    for name, source in formats.items():
+        parts: tuple[str, ...] = getattr(source, "names", ())
+        present = tuple(part for part in parts if part in inside)
+        if present and len(present) < len(parts):
+            absent = " and ".join(part for part in parts if part not in inside)
+            missing.setdefault(present, []).append(f"{absent} (format {name})")
+    if missing:
+        return "; ".join(
+            f"has {' and '.join(present)}, but no {' or '.join(absent)}"
+            for present, absent in missing.items()
+        )
+    paths = sorted({path for source in formats.values() for path in source.list(files)})
+    if paths == ["."] and files.has(path):
+        return f"is one file of an SAE; give its directory, {files.name}"
+    what, names = ("SAEs", paths) if paths else ("files", inside)
+    listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    has = f"; {files.name} has the {what}: {listed}{nearest(path, paths)}" if names else ""
+    return f"no known format (`saecore plugins` lists the formats){has}"
 
 
 def load(
@@ -112,12 +140,17 @@ def load(
 
     Raises:
         ReleaseError: the files cannot be read, or could be read in more than one way.
+        ConfigError: this machine has no such device.
     """
     import warnings
 
+    from saecore.models.device import check_device  # imports torch
+
+    with labeled_errors(files.name):
+        check_device(device, "device")
     facts, path = facts or CatalogueFacts(), path or "."
     name, format_ = detect_format(files, path, source)
-    label = _label(files, path)
+    label = files.label(path)
     try:
         draft = format_.load(files, path, facts).with_facts(facts)
         if files.commit is not None:
@@ -137,10 +170,6 @@ def load(
     for line in draft.warnings:
         warnings.warn(line, stacklevel=4)  # the caller of SAE.from_pretrained
     return loaded
-
-
-def _label(files: Repository, path: str) -> str:
-    return files.name if path == "." else f"{files.name}/{path}"
 
 
 def finish(

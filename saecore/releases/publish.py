@@ -134,7 +134,7 @@ def _record(files: Repository, name: str) -> dict[str, Any] | None:
             record["figures"] = dict(record["figures"])
         return dict(record)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ReleaseError(f"{files.name}/{name}: not the record of a run: {error}") from None
+        raise ReleaseError(f"{files.label(name)}: not the record of a run: {error}") from None
 
 
 def _hook(item: Item) -> str:

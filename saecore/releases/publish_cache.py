@@ -42,6 +42,7 @@ def upload_cache(
     """
     target = Target(name=repo_id, token=token, revision=revision, private=private)
     kind, facts = _cache_facts(path)
+    keys = dataset_keys(path, repo_id)
     relative = (file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file())
     files = {
         name.as_posix(): path / name
@@ -52,7 +53,7 @@ def upload_cache(
     message = f"Add {'activations' if kind == 'cached' else 'tokens'}"
     public = shareable(facts)
     published = target.write(
-        files, message, lambda old: card_of_cache(repo_id, kind, public, license, old), overwrite
+        files, message, lambda old: card_of_cache(repo_id, keys, public, license, old), overwrite
     )
     if public == facts:
         return published
@@ -66,6 +67,31 @@ def cache_type(path: Path) -> str | None:
 
     known = {MANIFEST: "cached", tokens.MANIFEST: "tokens"}
     return next((kind for name, kind in known.items() if (path / name).is_file()), None)
+
+
+def dataset_keys(path: Path, repository: str) -> dict[str, Any]:
+    """Keys of [dataset] with which an experiment trains on a published cache.
+
+    Contexts of tokens are accepted only under the settings that they were written with.
+
+    Args:
+        path: the cache on disk.
+        repository: `username/repo-name`.
+    """
+    from saecore.activations.cache import tokens
+
+    kind = cache_type(path)
+    keys: dict[str, Any] = {"type": kind, "repo": repository}
+    if kind == "tokens":
+        manifest = tokens.TokenStore(Directory(path)).manifest
+        packing = manifest.packing
+        begin, separator = packing.get("begin_context"), packing.get("separator")
+        keys |= {"context_size": packing["context_size"], "held_out": manifest.held_out}
+        keys |= {"prepend_bos": False} if begin is None else {}
+        keys |= {"concat": False} if not packing.get("concat", True) else {}
+        if separator != begin or begin is None:  # the default is the token that begins a context
+            keys["separator"] = "none" if separator is None else separator
+    return keys
 
 
 def _cache_facts(path: Path) -> tuple[str, dict[str, Any]]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from saecore.core.release import CatalogueFacts
+from saecore.core.release import CatalogueFacts, Draft
 from saecore.errors import CheckpointError, ReleaseError, nearest
 from saecore.releases import catalogue
-from saecore.releases.load import installed_formats, load
+from saecore.releases.load import finish, installed_formats, load
 from saecore.storage.repository import Directory, Repository, is_inside
 from saecore.storage.run_directory import RECORD
 
@@ -40,6 +41,8 @@ class SAELocation:
     """The release plugin that reads it; None: detect the format from the files."""
     run: Path | None = None
     """The run directory, if the name was that of a run."""
+    checkpoint: Path | None = None
+    """The checkpoint's directory, if the name was that of a checkpoint in a run."""
 
     def load(self, source: str | None = None, **options: Any) -> Loaded:
         """Read the SAE.
@@ -50,7 +53,15 @@ class SAELocation:
 
         Raises:
             ReleaseError: the files are missing, damaged, or of no known format.
+            CheckpointError: the checkpoint is damaged.
         """
+        if self.checkpoint is not None:
+            from saecore.core.sae_files import read_checkpoint
+            from saecore.releases.build import weights
+
+            sae, sparsity, cfg = read_checkpoint(self.checkpoint)
+            draft = Draft(cfg=cfg, tensors=weights(sae), sparsity=sparsity)
+            return finish(draft, str(self.checkpoint), **options)
         source = source or self.source
         return load(self.files, self.path, facts=self.facts, source=source, **options)
 
@@ -67,6 +78,7 @@ def resolve(
         name: one of these:
 
             - the directory of a run, of an SAE, or of anything that contains exactly one SAE
+            - a checkpoint in a run, RUN/checkpoints/step-NNNNNNNN
             - the file of an SAE, for formats that keep an SAE in one file
             - a release of a catalogue, a hub repository `username/repo-name`, or a directory,
               with the SAE in `sae_id`
@@ -154,7 +166,8 @@ def _in_directory(directory: Path, sae_id: str, revision: str | None) -> SAELoca
         raise ReleaseError(f"{directory}: is a file, which holds one SAE; leave out {sae_id!r}")
     files = Directory(directory)
     _refuse_revision(directory, revision)
-    return SAELocation(files=files, path=_checked_path(sae_id, str(directory)))
+    path = _checked_path(sae_id, str(directory))
+    return SAELocation(files=files, path=path, checkpoint=_checkpoint(directory / path))
 
 
 def _on_disk(place: Path, revision: str | None) -> SAELocation:
@@ -163,9 +176,19 @@ def _on_disk(place: Path, revision: str | None) -> SAELocation:
     if place.is_file():
         return SAELocation(files=Directory(place.parent), path=place.name)
     files = Directory(place)
+    checkpoint = _checkpoint(place)
+    if checkpoint is not None:
+        return SAELocation(files=files, path=".", checkpoint=checkpoint)
     path = _only_sae(files)
     is_run = path == RUN_SAE and files.has(RECORD)
     return SAELocation(files=files, path=path, run=place if is_run else None)
+
+
+def _checkpoint(place: Path) -> Path | None:
+    """The directory, if it is that of a checkpoint: RUN/checkpoints/step-NNNNNNNN."""
+    run = place.absolute().parent.parent
+    is_one = (place / "state.json").is_file() and (run / RECORD).is_file()
+    return place if is_one else None
 
 
 def _only_sae(files: Directory) -> str:
@@ -174,9 +197,16 @@ def _only_sae(files: Directory) -> str:
         if all(files.has(f"{path}/{file}") for file in SAE_FILES):
             return path
     if files.has(RECORD) and not files.has("cfg.json"):
+        words = ("saecore", "run", str(files.root / RECORD), "--resume", str(files.root))
+        checkpoints = sorted(files.root.glob("checkpoints/step-*"))
+        look = f", or name its newest checkpoint, {checkpoints[-1]}" if checkpoints else ""
         raise CheckpointError(
             f"{files.root}: the run has not ended, so it has no SAE yet; resume it with "
-            f"`saecore run {files.root / RECORD} --resume {files.root}`"
+            f"`{shlex.join(words)}`{look}"
+        )
+    if (files.root.parent / RECORD).is_file() and (steps := sorted(files.root.glob("step-*"))):
+        raise CheckpointError(
+            f"{files.root}: {len(steps)} checkpoints; name one, such as {steps[-1]}"
         )
     formats = installed_formats().values()
     if any(format_.recognize(files, ".") for format_ in formats):

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from saecore.config.messages import to_tables
 from saecore.core.sae import SAE
+from saecore.errors import labeled_errors
+from saecore.models.device import check_device
 from saecore.releases.build import sae_from_files, weights
 from saecore.releases.resolve import SAE_FILES, SAELocation
 from saecore.storage import safe_load
@@ -69,7 +71,7 @@ def cfg_dict(sae: SAE) -> dict[str, Any]:
     }
 
 
-def read_sae(location: SAELocation, device: torch.device, dtype: str | None = None) -> SAE:
+def read_sae(location: SAELocation, device: str | torch.device, dtype: str | None = None) -> SAE:
     """Read an SAE; what `write_sae` or SAELens 6 wrote to disk needs no plugin.
 
     Args:
@@ -79,7 +81,10 @@ def read_sae(location: SAELocation, device: torch.device, dtype: str | None = No
 
     Raises:
         ReleaseError: the files are missing, damaged, or of no known format.
+        ConfigError: this machine has no such device.
     """
+    with labeled_errors(f"{location.files.name}"):
+        device = check_device(device, "device")
     if isinstance(location.files, Directory):
         directory = location.files.root / location.path
         config, file = (directory / name for name in SAE_FILES)

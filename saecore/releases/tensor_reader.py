@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+
+WEIGHTS = ("W_enc", "W_dec")
+"""Encoder and decoder in files of SAELens."""
 
 NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false",
          dict: "a table"}  # fmt: skip
@@ -129,6 +133,32 @@ def same_size(label: str, name: str, got: int, key: str, expected: int | None) -
     """
     if expected is not None and got != expected:
         raise ReleaseError(f"{label}: {name}: got {got}, expected {key} = {expected}")
+
+
+def check_width(
+    cfg: Mapping[str, Any], tensors: Mapping[str, Any], cfg_label: str, file: str
+) -> None:
+    """Blame the configuration for a size in which encoder and decoder agree with each other.
+
+    Args:
+        cfg: as in cfg.json.
+        tensors: the weights; W_enc `[d_in, d_sae]` and W_dec `[d_sae, d_out]` are compared.
+        cfg_label: where `cfg` was read, for messages.
+        file: where the tensors were read.
+
+    Raises:
+        ReleaseError: d_in or d_sae is not that of the tensors.
+    """
+    encoder, decoder = (list(getattr(tensors.get(name), "shape", ())) for name in WEIGHTS)
+    if len(encoder) != 2 or len(decoder) != 2 or encoder[1] != decoder[0]:
+        return
+    sizes = {"d_in": encoder[0], "d_sae": encoder[1]}
+    wrong = [key for key, size in sizes.items() if cfg.get(key) != size]
+    several = "hooks" in cfg or decoder[1] != encoder[0]
+    if len(wrong) != 1 or (wrong == ["d_in"] and several):
+        return
+    key, name = wrong[0], "the file" if file == cfg_label else posixpath.basename(file)
+    raise ReleaseError(f"{cfg_label}: {key} = {cfg.get(key)}, but {name} has {sizes[key]}")
 
 
 def setting(table: Mapping[str, Any], key: str, kind: type[T], label: str) -> T | None:

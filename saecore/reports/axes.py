@@ -11,6 +11,10 @@ COLORS = 8
 """Colors of series, numbered from 0; the palette repeats after the last."""
 SHAPES = 4
 """Shapes of points, and dash patterns of curves."""
+LOG_SPAN = 8
+"""Factor between the largest and the smallest number from which a logarithmic scale is used."""
+MOST_TICKS = 10
+"""Ticks that have room on a logarithmic axis."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,19 +50,23 @@ class Axis:
     low: float
     high: float
     log: bool = False
+    base: int = 10
+    """Base of the ticks of a logarithmic scale: 10 or 2."""
 
     @classmethod
-    def over(cls, label: str, numbers: Sequence[float], log: bool = False) -> Axis:
+    def over(cls, label: str, numbers: Sequence[float], log: bool = False, base: int = 10) -> Axis:
         """Fit an axis around some numbers, with a margin.
 
         Args:
-            label: the axis label.
+            label: the axis label; that of a logarithmic axis also says so.
             numbers: what must lie on it.
-            log: use a logarithmic scale if all numbers are positive and span a factor above 3.
+            log: use a logarithmic scale if all numbers are positive and span a factor of 8.
+            base: base of its ticks.
         """
         low, high = min(numbers), max(numbers)
-        if log and low > 0 and high / low > 3:
-            return cls(label=label, low=low / 1.2, high=high * 1.2, log=True)
+        if log and low > 0 and high / low >= LOG_SPAN:
+            label = f"{label}, log scale"
+            return cls(label=label, low=low / 1.2, high=high * 1.2, log=True, base=base)
         margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
         bottom = low - margin if low < 0 or low > margin else 0.0
         return cls(label=label, low=bottom, high=high + margin)
@@ -74,17 +82,29 @@ class Axis:
         return min(max(value, self.low), self.high)
 
     def ticks(self) -> list[float]:
-        """About five round numbers."""
+        """Three to ten round numbers."""
         if self.log:
-            exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)))
-            ticks = [m * 10.0**e for e in exponents for m in (1, 2, 5)]
-            ticks = [tick for tick in ticks if self.low <= tick <= self.high]
-            return ticks if len(ticks) < 8 else ticks[::3]
+            return self._log_ticks()
         rough = (self.high - self.low) / 5
         unit = 10.0 ** math.floor(math.log10(rough))
         step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough)
         first = math.ceil(self.low / step)
         return [n * step for n in range(first, math.floor(self.high / step) + 1)]
+
+    def _log_ticks(self) -> list[float]:
+        """Powers of the base; of 10 also 2 and 5 times them, or every second, third … power."""
+        first, last = (math.log(limit, self.base) for limit in (self.low, self.high))
+        exponents = range(math.floor(first), math.ceil(last) + 1)
+        powers = [float(self.base) ** exponent for exponent in exponents]
+        if self.base == 10:
+            ticks = self._inside([m * power for power in powers for m in (1, 2, 5)])
+            if len(ticks) <= MOST_TICKS:
+                return ticks
+        ticks = self._inside(powers)
+        return ticks[:: math.ceil(len(ticks) / MOST_TICKS)]
+
+    def _inside(self, ticks: Sequence[float]) -> list[float]:
+        return [tick for tick in ticks if self.low <= tick <= self.high]
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -102,8 +122,8 @@ class Plot:
 
 
 def tick_text(value: float) -> str:
-    """Format a tick label: `2k`, `1.5M`, `0.25`."""
+    """Format a tick label: `2k`, `1.5M`, `0.25`, `16384`."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= 10 * size or (abs(value) >= size and value % (size / 10) == 0):
+        if abs(value) >= size and value % (size / 10) == 0:
             return f"{value / size:g}{unit}"
-    return f"{value:.4g}"
+    return f"{value:.6g}"

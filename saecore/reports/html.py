@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -11,7 +12,7 @@ from saecore.reports.axes import COLORS, SHAPES, Mark, Plot, Series
 from saecore.reports.page import page
 from saecore.reports.plots import CURVES, FRONTIERS, curve_plot, curve_points, frontier_plot
 from saecore.reports.runs import FinishedRun, differing
-from saecore.reports.seeds import Row, Value
+from saecore.reports.seeds import Row, Value, repeats_note
 from saecore.reports.svg import draw
 from saecore.reports.table import cells, width
 from saecore.storage.files import write_bytes
@@ -132,15 +133,19 @@ def _frontiers(rows: Sequence[Row]) -> list[str]:
                 marks=[
                     _mark(row, figure, shapes[width(row.runs[0])])
                     for row in rows
-                    if groups[row.runs[0].label] == name
-                    and "l0" in row.values
-                    and figure in row.values
+                    if groups[row.runs[0].label] == name and _has_point(row, figure)
                 ],
             )
             for name, color in _colors(rows).items()
         ]
         plots.append(frontier_plot(figure, series))
     return [_figure(plot) for plot in plots if plot is not None]
+
+
+def _has_point(row: Row, figure: str) -> bool:
+    """Whether L0 and a figure of a row exist and are finite."""
+    values = (row.values.get("l0"), row.values.get(figure))
+    return all(value is not None and math.isfinite(value.mean) for value in values)
 
 
 def _mark(row: Row, figure: str, shape: int) -> Mark:
@@ -219,7 +224,12 @@ def _setting(value: Any) -> str:
 
 def _figures_note(rows: Sequence[Row]) -> str:
     several = any(len(row.runs) > 1 for row in rows)
-    return SEEDS_NOTE + FIGURES_NOTE if several else FIGURES_NOTE
+    repeats = [run for row in rows for run in row.repeats]
+    note = SEEDS_NOTE + FIGURES_NOTE if several else FIGURES_NOTE
+    if not repeats:
+        return note
+    repeated = repeats_note(repeats)
+    return f"{note} {repeated[0].upper()}{repeated[1:]}."
 
 
 # -- HTML ----------------------------------------------------------------------------------

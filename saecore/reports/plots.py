@@ -95,12 +95,13 @@ def curve_plot(metric: str, label: str, series: Sequence[Series]) -> Plot | None
     if metric == "metrics/explained_variance":
         # The first steps may be far off: fit the axis to the upper 95 % of the points.
         values = values[len(values) // 20 :]
-    log = metric == "metrics/l0" or metric.startswith("losses/")
+    sparsity = metric == "metrics/l0"
+    log = sparsity or metric.startswith("losses/")
     return Plot(
         title=f"{label} in training",
         series=series,
         x=Axis.over("tokens", [mark.x for curve in series for mark in curve.marks]),
-        y=Axis.over(label, values, log=log),
+        y=Axis.over(label, values, log=log, base=2 if sparsity else 10),
     )
 
 
@@ -122,7 +123,12 @@ def frontier_plot(figure: str, series: Sequence[Series]) -> Plot | None:
     return Plot(
         title=f"{label} against L0",
         series=series,
-        x=Axis.over(L0_LABEL, [m.x + sign * m.half_x for m in marks for sign in signs], log=True),
+        x=Axis.over(
+            L0_LABEL,
+            [mark.x + sign * mark.half_x for mark in marks for sign in signs],
+            log=True,
+            base=2,
+        ),
         y=Axis.over(label, [m.y + sign * m.half_y for m in marks for sign in signs]),
         points=True,
         joined=figure not in NOT_HELD_OUT,
@@ -144,7 +150,9 @@ def _by_run(runs: Sequence[FinishedRun], points: Sequence[Points]) -> list[Serie
 
 def _frontier_point(run: FinishedRun, figure: str) -> Points:
     x, y = run.value("l0"), run.value(figure)
-    return [] if x is None or y is None or not math.isfinite(y) else [(x, y)]
+    if x is None or y is None or not math.isfinite(x) or not math.isfinite(y):
+        return []
+    return [(x, y)]
 
 
 def _loss_label(name: str) -> str:

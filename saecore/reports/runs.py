@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import attrs
 from saecore.config.messages import flatten
 from saecore.core.dead_latents import DeadLatentsConfig
 from saecore.errors import CheckpointError, DataError, warn
+from saecore.reports.labels import labels
 from saecore.storage.run_directory import SWEEP, RunDirectory, find_runs
 
 NOT_SETTINGS = ("name", "output", "logger", "training.checkpoint")
@@ -22,13 +25,15 @@ NOT_SETTINGS = ("name", "output", "logger", "training.checkpoint")
 class FinishedRun:
     """Settings, figures and logged metrics of a finished run."""
 
+    name: str
+    """The experiment's name."""
     label: str
-    """Its name, or name/id if several runs share the name."""
+    """Its name, with the settings that tell it from other runs of this name."""
     directory: Path
     settings: Mapping[str, Any]
     """Every setting that affects the result, by TOML key."""
     figures: Mapping[str, float]
-    """Held-out metrics by name."""
+    """Held-out metrics by name; NaN where evaluation.json has null: the value was not finite."""
     cost: Mapping[str, Any]
     """tokens, seconds, tokens_per_second, peak_memory; `stream` if activations were shared."""
     curve: Sequence[Mapping[str, float]]
@@ -67,7 +72,7 @@ class FinishedRun:
 
 
 def read_runs(paths: Iterable[Path]) -> list[FinishedRun]:
-    """Read finished runs; warn about unfinished ones, which are skipped.
+    """Read finished runs, each once; warn about repeated and about unfinished ones.
 
     Args:
         paths: directories of runs, of sweeps (the current run of each point), or directories that
@@ -77,7 +82,11 @@ def read_runs(paths: Iterable[Path]) -> list[FinishedRun]:
         DataError: a directory does not exist or is damaged, or no run is finished.
     """
     paths = list(paths)
-    directories = list(dict.fromkeys(run for path in paths for run in _run_directories(path)))
+    every = [run for path in paths for run in _run_directories(path)]
+    directories = list(dict.fromkeys(every))
+    repeated = [str(run.path) for run in directories if every.count(run) > 1]
+    if repeated:
+        warn(f"given more than once, counted once: {_some(repeated)}")
     runs, skipped = [], []
     for directory in directories:
         if directory.is_finished:
@@ -85,17 +94,20 @@ def read_runs(paths: Iterable[Path]) -> list[FinishedRun]:
         else:
             skipped.append(str(directory.path))
     if skipped:
-        shown = ", ".join(skipped[:3]) + (", …" if len(skipped) > 3 else "")
-        warn(f"{len(skipped)} runs are not finished: {shown}")
+        warn(f"{len(skipped)} runs are not finished: {_some(skipped)}")
     if not runs:
         given_paths = ", ".join(map(str, paths))
         raise DataError(f"{given_paths}: no finished run; give directories of runs or of a sweep")
-    labels = [run.label for run in runs]
+    return labeled(runs)
+
+
+def labeled(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """Label runs by what tells them apart."""
+    names, settings = [run.name for run in runs], [run.settings for run in runs]
+    ids = [run.directory.name for run in runs]
     return [
-        attrs.evolve(run, label=f"{run.label}/{run.directory.name}")
-        if labels.count(run.label) > 1
-        else run
-        for run in runs
+        attrs.evolve(run, label=label)
+        for run, label in zip(runs, labels(names, settings, ids), strict=True)
     ]
 
 
@@ -119,7 +131,7 @@ def _run_directories(path: Path) -> Iterator[RunDirectory]:
         points = _json(path / SWEEP).get("points", [])
         yield from (RunDirectory((path / p["run"]).resolve()) for p in points if "run" in p)
     else:
-        yield from find_runs(path, depths=(1, 2, 3))
+        yield from (RunDirectory(run.path.resolve()) for run in find_runs(path, depths=(1, 2, 3)))
 
 
 def _read(directory: RunDirectory) -> FinishedRun:
@@ -133,13 +145,14 @@ def _read(directory: RunDirectory) -> FinishedRun:
             )
         }
         figures = {
-            name: float(figure["value"])
+            name: math.nan if figure["value"] is None else float(figure["value"])
             for group in result["figures"].values()
             for name, figure in group.items()
         }
         curve = [_numbers(line) for line in directory.read_metrics()]
         name = str(record["experiment"]["name"])
         return FinishedRun(
+            name=name,
             label=name,
             directory=directory.path,
             settings=settings,
@@ -149,9 +162,14 @@ def _read(directory: RunDirectory) -> FinishedRun:
         )
     except (CheckpointError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{directory.path}: not a valid run: {type(error).__name__}: {error}; run `saecore "
-            f"verify {directory.path}` to see what is damaged"
+            f"{directory.path}: not a valid run: {type(error).__name__}: {error}; "
+            f"`saecore verify {shlex.quote(str(directory.path))}` shows what is damaged"
         ) from error
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first three names."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _numbers(line: Mapping[str, Any]) -> dict[str, float]:

@@ -9,7 +9,10 @@ from itertools import combinations
 import attrs
 
 from saecore.core.sae import SAE
-from saecore.reports.runs import FinishedRun
+from saecore.errors import warn
+from saecore.reports.labels import labels
+from saecore.reports.runs import FinishedRun, labeled
+from saecore.storage.run_directory import RunDirectory
 
 LARGEST = 4096
 """Largest d_sae for which dictionaries are matched: the Hungarian method is cubic."""
@@ -32,6 +35,9 @@ class Row:
 
     label: str
     runs: Sequence[FinishedRun]
+    """Runs with different seeds."""
+    repeats: Sequence[FinishedRun] = ()
+    """Older runs with the seed of one of `runs`, which count for nothing."""
     values: dict[str, Value]
     """Figures by name, without those that no run has."""
     stability: Value | None
@@ -42,30 +48,71 @@ class Row:
 def rows(runs: Sequence[FinishedRun], stability: bool = True) -> list[Row]:
     """Group runs that differ only in `seed`, in the order of their first run.
 
+    Of runs with equal settings and seed the newest counts; a warning names the others.
+
     Args:
         runs: the runs to compare.
         stability: match dictionaries between seeds; takes minutes for wide SAEs.
     """
+    counted = _newest(runs)
+    repeats = [run for run in runs if run not in counted]
+    if repeats:
+        warn(repeats_note(repeats))
     groups: dict[str, list[FinishedRun]] = {}
+    for run in labeled(counted):
+        groups.setdefault(_settings(run), []).append(run)
+    several = list(groups.values())
+    names = labels(
+        [_common_name([run.name for run in group]) for group in several],
+        [{k: v for k, v in group[0].settings.items() if k != "seed"} for group in several],
+        [group[0].directory.name for group in several],
+    )
+    return [
+        _row(
+            name,
+            group,
+            [run for run in repeats if _settings(run) == settings],
+            stability,
+        )
+        for name, (settings, group) in zip(names, groups.items(), strict=True)
+    ]
+
+
+def repeats_note(repeats: Sequence[FinishedRun]) -> str:
+    """Say which runs do not count because a newer one has their settings and seed."""
+    shown = ", ".join(str(run.directory) for run in repeats[:3])
+    more = ", …" if len(repeats) > 3 else ""
+    return f"equal settings and seed count once, as the newest run; not counted: {shown}{more}"
+
+
+def _settings(run: FinishedRun) -> str:
+    """The settings of a run without its seed, as a key."""
+    return repr(sorted((k, repr(v)) for k, v in run.settings.items() if k != "seed"))
+
+
+def _newest(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """The newest run of each configuration and seed, in the order of the first."""
+    newest: dict[tuple[str, int], FinishedRun] = {}
     for run in runs:
-        settings = sorted((k, repr(v)) for k, v in run.settings.items() if k != "seed")
-        groups.setdefault(repr(settings), []).append(run)
-    return [_row(group, stability) for group in groups.values()]
+        key = (_settings(run), run.seed)
+        other = newest.setdefault(key, run)
+        if RunDirectory(run.directory).age > RunDirectory(other.directory).age:
+            newest[key] = run
+    return list(newest.values())
 
 
-def _row(runs: list[FinishedRun], stability: bool) -> Row:
+def _row(label: str, runs: list[FinishedRun], repeats: list[FinishedRun], stability: bool) -> Row:
     values = {}
     for name in FIGURES:
         numbers = [value for run in runs if (value := run.value(name)) is not None]
         if numbers:
             values[name] = interval(numbers)
-    several = len(runs) > 1
-    label = _common_label([run.label for run in runs]) if several else runs[0].label
     return Row(
         label=label,
         runs=runs,
+        repeats=repeats,
         values=values,
-        stability=_stability(runs) if several and stability else None,
+        stability=_stability(runs) if len(runs) > 1 and stability else None,
     )
 
 
@@ -92,11 +139,13 @@ def _stability(runs: Sequence[FinishedRun]) -> Value | None:
     return Value(sum(pairs) / len(pairs))  # pairs that share a seed are dependent: no interval
 
 
-def _common_label(labels: list[str]) -> str:
-    """Common prefix of run labels, without a trailing "seed"."""
-    first = labels[0]
+def _common_name(names: list[str]) -> str:
+    """Common prefix of the names of runs, without a trailing "seed"."""
+    first = names[0]
+    if len(set(names)) == 1:
+        return first
     length = next(
-        (i for i, letters in enumerate(zip(*labels, strict=False)) if len(set(letters)) > 1),
-        min(map(len, labels)),
+        (i for i, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1),
+        min(map(len, names)),
     )
     return first[:length].removesuffix("seed").rstrip("-/") or first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,8 @@ def formatted(figure: str, value: Value | None) -> str:
     """A figure with its interval as text, "-" if missing."""
     if value is None:
         return "-"
+    if not math.isfinite(value.mean):
+        return "not finite"
     number_format = COLUMNS[figure][1]
     exact = not value.half or figure in ("tokens_per_second", "peak_memory")
     mean = number_format(value.mean)
@@ -101,16 +104,24 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def _row(row: Row) -> Mapping[str, Any]:
-    values = {n: {"mean": value.mean, "half": value.half} for n, value in row.values.items()}
+    values = {
+        name: {"mean": _finite(value.mean), "half": _finite(value.half)}
+        for name, value in row.values.items()
+    }
     mcc = row.stability.mean if row.stability else None
     runs = [
         {
             "name": run.label,
             "directory": str(run.directory),
             "seed": run.seed,
-            "figures": dict(run.figures),
+            "figures": {name: _finite(value) for name, value in run.figures.items()},
             "cost": dict(run.cost),
         }
         for run in row.runs
     ]
     return {"name": row.label, "figures": values, "mcc": mcc, "runs": runs}
+
+
+def _finite(value: float | None) -> float | None:
+    """The number, None (null in JSON) if it is not finite."""
+    return value if value is not None and math.isfinite(value) else None

@@ -55,6 +55,20 @@ def _load_weights(sae: SAE, table: SAETable) -> None:
     Raises:
         ConfigError: it cannot be read, or has another architecture, normalization or shape.
     """
+    saved = check_start(sae, table).state_dict()
+    sae.load_state_dict({name: saved[name] for name in sae.state_dict()})
+
+
+def check_start(sae: SAE, table: SAETable) -> SAE:
+    """Read the SAE that `init_from` names, and check that its weights fit.
+
+    Args:
+        sae: the SAE that will start from it.
+        table: the experiment's [sae].
+
+    Raises:
+        ConfigError: it cannot be read, or has another architecture, normalization or shape.
+    """
     try:
         start = resolve(str(table.init_from)).load().sae
     except (CheckpointError, ReleaseError) as error:
@@ -82,7 +96,7 @@ def _load_weights(sae: SAE, table: SAETable) -> None:
                 [f"sae.init_from: {table.init_from}: {name}: expected {list(tensor.shape)}, "
                  f"got {got}"],
             )  # fmt: skip
-    sae.load_state_dict({name: saved[name] for name in state})
+    return start
 
 
 def build_trainer(

@@ -26,12 +26,37 @@ def export_sae(
         metrics: the last training metrics.
         inputs: the run's inputs.
     """
-    sae = trainer.export()
+    sae = described(trainer.export(), experiment, trainer, metrics, inputs.metadata, inputs.reshape)
+    if experiment.evaluation.calibrate_l0 is None:
+        return sae
+    size = experiment.buffer.model_batch_size
+    batches = (part.inputs for part in inputs.held_out.parts(sae, size))
+    return calibrated(sae, batches, experiment.evaluation.calibrate_l0, in_place=True)
+
+
+def described(
+    sae: SAE,
+    experiment: Experiment,
+    trainer: Trainer,
+    metrics: Mapping[str, float],
+    metadata: Mapping[str, Any],
+    reshape: str,
+) -> SAE:
+    """Add metadata to an exported SAE, in place.
+
+    Args:
+        sae: the SAE.
+        experiment: the experiment.
+        trainer: the trainer that exported it.
+        metrics: the last training metrics.
+        metadata: entries about model and data, under SAELens' names.
+        reshape: `reshape_activations` of the saved SAE.
+    """
     table = experiment.sae
     norm = None if table.init.type == "search" else table.init.decoder_norm
     details = reference_details(trainer.sae, norm, trainer.dead_latents)
-    metadata = {
-        **inputs.metadata,
+    entries = {
+        **metadata,
         "training_architecture": trainer.sae.architecture,
         "training_architecture_details": details,
         "l0": experiment.evaluation.calibrate_l0 or metrics.get("metrics/l0"),
@@ -39,12 +64,8 @@ def export_sae(
         "training_tokens": trainer.tokens,
         **table.metadata,
     }
-    sae.cfg = attrs.evolve(sae.cfg, reshape_activations=inputs.reshape, metadata=Metadata(metadata))
-    if experiment.evaluation.calibrate_l0 is None:
-        return sae
-    size = experiment.buffer.model_batch_size
-    batches = (part.inputs for part in inputs.held_out.parts(sae, size))
-    return calibrated(sae, batches, experiment.evaluation.calibrate_l0, in_place=True)
+    sae.cfg = attrs.evolve(sae.cfg, reshape_activations=reshape, metadata=Metadata(entries))
+    return sae
 
 
 def reference_details(sae: SAE, decoder_norm: float | None, dead_latents: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from saecore.core.schedule import Schedule
 from saecore.errors import CheckpointError, warn
 from saecore.storage import checkpoint
 from saecore.storage.files import contained
-from saecore.storage.run_directory import RunDirectory, find_runs
+from saecore.storage.run_directory import NEW_RUN, RunDirectory, find_runs
 from saecore.training.trainer import Trainer
 
 FREE = ("name", "output", "logger", "evaluation", "evaluator", "training.checkpoint")
@@ -85,7 +85,7 @@ def check_same(old: Experiment, new: Experiment, directory: Path) -> None:
         raise CheckpointError(
             f"{directory}: cannot be resumed, the experiment has changed: {'; '.join(changed)}. "
             "Only loggers, evaluation, checkpoints, name and output may change; undo the other "
-            "changes, or start a new run without --resume"
+            f"changes, or {NEW_RUN}"
         )
 
 
@@ -107,7 +107,7 @@ def check_same_data(old: Mapping[str, Any], new: Mapping[str, Any], directory: P
         if old.get(key) != new[key]:
             raise CheckpointError(
                 f"{directory}: cannot be resumed, the {name} has changed since the run began "
-                f"({old.get(key)} then, {new[key]} now); start a new run without --resume"
+                f"({old.get(key)} then, {new[key]} now); {NEW_RUN}"
             )
     then, now = ({**record.get("plugins", {}), **record} for record in (old, new))
     keys = ["device", "torch", *sorted(old.get("plugins", {}).keys() & new["plugins"].keys())]
@@ -191,8 +191,7 @@ def newest(run: RunDirectory, experiment: str) -> SavedState | None:
         return SavedState(path, state)
     if paths:
         raise CheckpointError(
-            f"{run.path}: none of its {len(paths)} checkpoints is valid; start a new run "
-            "without --resume"
+            f"{run.path}: none of its {len(paths)} checkpoints is valid; {NEW_RUN}"
         )
     print(f"resuming {run.path}: no checkpoint yet, starting at the first step", flush=True)
     return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import Literal
 
 from saecore.config.experiment import Experiment
+from saecore.config.load import load_experiment
 from saecore.core.sae import SAE
-from saecore.errors import CheckpointError
+from saecore.errors import CheckpointError, labeled_errors
 from saecore.runs.inputs import build_inputs
 from saecore.runs.open_run import OpenRun, runs_of
 from saecore.runs.resume import find
@@ -19,7 +21,7 @@ from saecore.storage.run_directory import RunDirectory, make_writable
 
 
 def run(
-    experiment: Experiment,
+    experiment: Experiment | str | Path,
     trust_remote_code: bool = False,
     *,
     resume: Literal[True] | str | Path | None = None,
@@ -27,7 +29,7 @@ def run(
     """Train, evaluate and save an SAE.
 
     Args:
-        experiment: the experiment.
+        experiment: the experiment, or the path of its file.
         trust_remote_code: whether Python code that comes with the model may run.
         resume: resume a run that was stopped: True for the newest unfinished one of the
             experiment's name (a new run if there is none), or a run's directory or id.
@@ -36,6 +38,14 @@ def run(
         SaecoreError: the experiment cannot be run; existing runs are left unchanged.
         Interrupted: SIGINT or SIGTERM arrived; the run can be resumed.
     """
+    if isinstance(experiment, (str, Path)):
+        with labeled_errors(str(experiment)):
+            return run(load_experiment(experiment)[0], trust_remote_code, resume=resume)
+    if not isinstance(experiment, Experiment):
+        raise TypeError(
+            "expected an Experiment or the path of an experiment file, got "
+            f"{type(experiment).__name__}"
+        )
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(Signals())
         parent = make_writable(runs_of(experiment))
@@ -73,7 +83,7 @@ def finished(directory: RunDirectory) -> RunResult:
     except (CheckpointError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(
             f"{directory.path}: the run has ended, but its results cannot be read: {error}; "
-            f"`saecore verify {directory.path}` shows what is damaged"
+            f"`saecore verify {shlex.quote(str(directory.path))}` shows what is damaged"
         ) from error
     return RunResult(
         directory=directory.path,

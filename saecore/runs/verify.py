@@ -42,7 +42,7 @@ def verify(directory: Path) -> Iterator[Finding]:
         return
     run = RunDirectory(directory)
     if not any(p.exists() for p in (run.record_file, run.checkpoint_directory, run.sae_directory)):
-        raise SaecoreError(f"{directory}: not a run's directory (it has no {RECORD})")
+        raise SaecoreError(f"{directory}: not a run's directory{_runs_below(directory)}")
     yield _checked(run.record_file, lambda _: _record(run))
     lengths = [0]
     for path in run.checkpoints():
@@ -58,6 +58,16 @@ def verify(directory: Path) -> Iterator[Finding]:
         yield _checked(run.result_file, lambda _: _result(run))
     if run.is_finished or (run.sae_directory / "cfg.json").exists():
         yield _checked(run.sae_directory, _sae)
+
+
+def _runs_below(directory: Path) -> str:
+    """What a directory that is no run has instead: the runs below it, if any."""
+    records = [*directory.glob(f"*/{RECORD}"), *directory.glob(f"*/*/{RECORD}")]
+    if not records:
+        return f" (it has no {RECORD})"
+    runs = sorted(str(file.parent) for file in records)
+    listed = ", ".join(runs[:5]) + (", …" if len(runs) > 5 else "")
+    return f", but runs are below it; give one of them: {listed}"
 
 
 def _cache(directory: Path) -> Iterator[Finding]:

@@ -54,8 +54,9 @@ class ActivationsStore:
         """Create a store for an SAE; its metadata names hook, head, context size and text.
 
         Args:
-            model: a `ModelBackend`, a transformers model or a TransformerLens bridge; it is set to
-                evaluation mode and its gradients are turned off.
+            model: a `ModelBackend`, a transformers model or a TransformerLens bridge. It is read
+                in evaluation mode and without the SAEs that are in it; after each call it is as
+                it was before.
             sae: the SAE.
             store_batch_size_prompts: contexts per forward pass.
             train_batch_size_tokens: rows of `next_batch`.

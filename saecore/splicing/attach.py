@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
 
 from torch import Tensor
 
 from saecore.core.sae import SAE
 from saecore.errors import ConfigError
 from saecore.models.hook_site import HookSite
+from saecore.models.read_state import model_behind, register
 from saecore.splicing.convention import warn_of_mismatch
 from saecore.splicing.hook_points import AnyHookPoint, HookFn
 from saecore.splicing.interventions import Ablate, Steer, interventions_of
@@ -74,15 +74,11 @@ def attach(adapter: ModelAdapter, spliced: Sequence[SplicedSAE]) -> Remove:
         for sae in spliced:
             for hook, function in sae.functions():
                 stack.callback(adapter.attach(hook, function))
+            stack.callback(register(adapter.model, sae))
         if spliced:
-            stack.callback(on_forward(forwarded(adapter), begin))
+            stack.callback(on_forward(model_behind(adapter.model), begin))
         return stack.pop_all().close
     raise AssertionError
-
-
-def forwarded(adapter: ModelAdapter) -> Any:
-    """The module whose forward pass sees the tokens; for a bridge, the model behind it."""
-    return getattr(adapter.model, "original_model", adapter.model)
 
 
 def read_ahead(
@@ -95,7 +91,7 @@ def read_ahead(
         spliced: all SAEs in the model; only those that `reads_ahead` get activations.
         run: runs the model's forward pass.
     """
-    waiting = [sae for sae in spliced if sae.reads_ahead]
+    waiting = [sae for sae in spliced if sae.reads_ahead and sae.active]
     if not waiting:
         return
     activations: dict[str, Tensor] = {}
@@ -103,7 +99,8 @@ def read_ahead(
     was_active = [sae.active for sae in spliced]
 
     def collect(hook: str) -> HookFn:
-        return lambda value: activations.__setitem__(hook, value)
+        # A copy: the pass goes on, and the model may overwrite its own tensor.
+        return lambda value: activations.__setitem__(hook, value.clone())
 
     with ExitStack() as stack:
         for hook in hooks:

@@ -20,6 +20,7 @@ from saecore.models.device import pick_device
 from saecore.plugins.host import current_host
 from saecore.plugins.structure import structure_choice
 from saecore.splicing.attach import attach, prepare, read_ahead
+from saecore.splicing.cached_copies import CopyingCaches
 from saecore.splicing.interventions import Ablate, Steer
 from saecore.splicing.model_adapters import BridgeAdapter, Remove
 from saecore.splicing.spliced_sae import SplicedSAE
@@ -38,13 +39,13 @@ class SAEHookPoint(HookPoint):  # type: ignore[misc]
         return bool(self.fwd_hooks or self.bwd_hooks)
 
 
-class HookedSAETransformer(TransformerBridge):  # type: ignore[misc]
+class HookedSAETransformer(CopyingCaches):
     """TransformerLens' bridge with SAEs that replace its activations.
 
     The tensors of an SAE are hooks like the model's own: `HOOK.hook_sae_input`,
     `hook_sae_acts_pre`, `hook_sae_acts_post`, `hook_sae_recons`, `hook_sae_error` (with an error
     term) and `hook_sae_output`, where HOOK is the hook that the SAE replaces. In a cache, `HOOK`
-    is the activation after the SAE.
+    is the activation after the SAE. Caches hold copies: the model does not overwrite them.
     """
 
     @classmethod

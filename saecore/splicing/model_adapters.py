@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from saecore.errors import ModelError
 from saecore.models.hook_tables import unknown_hook
 from saecore.models.huggingface import logits_of
 from saecore.models.module_hooks import ModuleHooks
+from saecore.models.read_state import read_state
 from saecore.splicing.hook_points import HookFn
 from saecore.storage.remote_code import remote_code_allowed
 
@@ -59,12 +61,20 @@ class ModelAdapter(Protocol):
 
 
 class TransformersAdapter:
-    """A transformers model."""
+    """A transformers model.
+
+    Args:
+        model: the model.
+        name: its name.
+        tokenizer: its tokenizer; default: that saved with the model.
+        reading: whether `logits` runs in the state of `read_state`, as a backend's calls do.
+    """
 
     convention = "raw"
 
-    def __init__(self, model: Any, name: str, tokenizer: Any = None) -> None:
+    def __init__(self, model: Any, name: str, tokenizer: Any = None, reading: bool = False) -> None:
         self.model, self.name, self._tokenizer = model, name, tokenizer
+        self._reading = reading
         self._hooks = ModuleHooks(model, name)
 
     @property
@@ -93,14 +103,22 @@ class TransformersAdapter:
 
     def logits(self, tokens: Tensor, **inputs: Any) -> Tensor:
         """See `ModelAdapter.logits`."""
-        return logits_of(self.model(input_ids=tokens.to(self.model.device), **inputs), self.name)
+        with read_state(self.model) if self._reading else nullcontext():
+            output = self.model(input_ids=tokens.to(self.model.device), **inputs)
+        return logits_of(output, self.name)
 
 
 class BridgeAdapter:
-    """TransformerLens' bridge."""
+    """TransformerLens' bridge.
 
-    def __init__(self, bridge: Any, name: str) -> None:
-        self.model, self.name = bridge, name
+    Args:
+        bridge: the bridge.
+        name: its name.
+        reading: whether `logits` runs in the state of `read_state`, as a backend's calls do.
+    """
+
+    def __init__(self, bridge: Any, name: str, reading: bool = False) -> None:
+        self.model, self.name, self._reading = bridge, name, reading
 
     @property
     def convention(self) -> str:
@@ -137,7 +155,8 @@ class BridgeAdapter:
 
     def logits(self, tokens: Tensor, **inputs: Any) -> Tensor:
         """See `ModelAdapter.logits`."""
-        logits: Tensor = self.model(tokens, **inputs)
+        with read_state(self.model) if self._reading else nullcontext():
+            logits: Tensor = self.model(tokens, **inputs)
         return logits
 
 
@@ -156,14 +175,19 @@ def adapter_of(model: Any) -> ModelAdapter:
     if isinstance(inner, transformers.PreTrainedModel):
         tokenizer = model.tokenizer if inner is not model else None
         return TransformersAdapter(
-            inner, name or inner.name_or_path or type(inner).__name__, tokenizer
+            inner,
+            name or inner.name_or_path or type(inner).__name__,
+            tokenizer,
+            reading=inner is not model,
         )
     if "transformer_lens" in sys.modules:
         from transformer_lens.model_bridge import TransformerBridge
 
         if isinstance(inner, TransformerBridge):
             backend_name = name if inner is not model else None
-            return BridgeAdapter(inner, backend_name or inner.cfg.model_name)
+            return BridgeAdapter(
+                inner, backend_name or inner.cfg.model_name, reading=inner is not model
+            )
     raise ModelError(
         "model: expected a transformers model, a TransformerLens bridge or a backend of one, got "
         f"{type(model).__name__}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from saecore.core.sae import SAE
 from saecore.errors import ConfigError, ModelError, nearest
+from saecore.models.copies import Snapshots, isolated
 from saecore.splicing.attach import attach, prepare, read_ahead
 from saecore.splicing.hook_points import HookFn, HookPoint
 from saecore.splicing.interventions import Ablate, Steer
@@ -103,7 +105,7 @@ class Spliced:
         Args:
             tokens: token ids.
             hooks: functions to call with a tensor, by hook point (see `names`) or by hook of the
-                model; a returned tensor replaces it.
+                model; a returned tensor replaces it. Functions may keep or overwrite tensors.
             inputs: further arguments of the model's forward, such as attention_mask.
 
         Raises:
@@ -122,6 +124,9 @@ class Spliced:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits, and the tensors at `names` after `hooks`; both are differentiable.
 
+        A tensor that the model overwrites in place after the hook is a copy: it is
+        differentiable, but the logits have no gradient with respect to it.
+
         Args:
             tokens: token ids `[B, T]`.
             names: hook points (see `names`) or hooks of the model, which hold the activation
@@ -129,16 +134,17 @@ class Spliced:
             hooks: as for `run`.
             inputs: as for `run`.
         """
-        cache: dict[str, Tensor] = {}
-
-        def store(name: str) -> HookFn:
-            return lambda value: cache.__setitem__(name, value)
-
-        cached = {name: store(name) for name in (self.names if names is None else names)}
+        cache = Snapshots()
+        cached = {
+            # Nothing overwrites an SAE's own tensors: the model gets a copy.
+            name: partial(cache.store_uncopied if name in self._points else cache.store, name)
+            for name in (self.names if names is None else names)
+        }
         with self._attached(), self._hooked(hooks or {}):
             read_ahead(self._adapter, self._saes, lambda: self._adapter.logits(tokens, **inputs))
-            with self._hooked(cached):
-                return self._adapter.logits(tokens, **inputs), cache
+            with self._hooked(cached, at_model=lambda function: function):
+                logits = self._adapter.logits(tokens, **inputs)
+        return logits, cache.tensors()
 
     @contextmanager
     def _attached(self) -> Iterator[None]:
@@ -149,8 +155,12 @@ class Spliced:
             yield
 
     @contextmanager
-    def _hooked(self, functions: Mapping[str, HookFn]) -> Iterator[None]:
-        """Attach functions to hook points of the SAEs and hooks of the model."""
+    def _hooked(
+        self,
+        functions: Mapping[str, HookFn],
+        at_model: Callable[[HookFn], HookFn] = isolated,
+    ) -> Iterator[None]:
+        """Attach functions to hook points of the SAEs and, through `at_model`, of the model."""
         with ExitStack() as stack:
             for name, function in functions.items():
                 point = self._points.get(name)
@@ -163,5 +173,5 @@ class Spliced:
                         f"(known: {', '.join(self.names)})"
                     )
                 else:
-                    stack.callback(self._adapter.attach(name, function))
+                    stack.callback(self._adapter.attach(name, at_model(function)))
             yield

@@ -91,7 +91,8 @@ class SplicedSAE:
 
     def _read(self, hook: str, value: Tensor) -> None:
         if self.active:
-            self._inputs[hook] = value
+            # A copy: the model goes on to the target, and may overwrite its own tensor.
+            self._inputs[hook] = self._input(hook, value, copy=True)
 
     def _replace(self, value: Tensor) -> Tensor | None:
         """The SAE reads and replaces one hook."""
@@ -109,8 +110,7 @@ class SplicedSAE:
             raise ModelError(
                 f"hook: the SAE at {self.name} reads {hook}, which runs later in the forward pass"
             )
-        x = self._input(hook, self._inputs.pop(hook))
-        return self._written(self.name, value, *self._reconstruct(x))
+        return self._written(self.name, value, *self._reconstruct(self._inputs.pop(hook)))
 
     def _replace_part(self, number: int, value: Tensor) -> Tensor | None:
         """The SAE reads and replaces several hooks; the first to run computes all of them."""
@@ -139,7 +139,7 @@ class SplicedSAE:
 
     # -- the SAE ---------------------------------------------------------------------------
 
-    def _input(self, hook: str, value: Tensor) -> Tensor:
+    def _input(self, hook: str, value: Tensor, copy: bool = False) -> Tensor:
         """An activation in the SAE's shape `[B, T, d]`, device and dtype."""
         x = self.site.read(value)
         size = self.sae.cfg.d_in // (self.sae.cfg.hooks if self.sae.several_hooks else 1)
@@ -148,7 +148,7 @@ class SplicedSAE:
                 f"hook: the SAE reads activations [B, T, {size}], {hook} has "
                 f"{list(value.shape)}; it belongs to another model or hook"
             )
-        return x.to(self.sae.W_dec.device, self.sae.W_dec.dtype)
+        return x.to(self.sae.W_dec.device, self.sae.W_dec.dtype, copy=copy)
 
     def _reconstruct(self, activation: Tensor) -> tuple[Tensor, Tensor | None]:
         """The reconstruction `[B, T, d_out]` and, for an error term, that without interventions."""
@@ -207,5 +207,13 @@ class SplicedSAE:
             error = activation - undisturbed.reshape(part.shape)
             error = self.points[f"{target}.hook_sae_error"](error)
             output = output + error
-        output = self.points[f"{target}.hook_sae_output"](output)
-        return self.site.write(value, output, self._used)
+        recons_point = self.points[f"{self.name}.hook_sae_recons"]
+        output_point = self.points[f"{target}.hook_sae_output"]
+        if undisturbed is None and recons_point.watched and output_point.watched:
+            output = output.clone()  # a function at one must not write into the other's tensor
+        output = output_point(output)
+        new = self.site.write(value, output, self._used)
+        # The model may overwrite what it gets, but not what hook functions or targets share.
+        several = len(self.site.targets) > 1
+        shared = recons_point.watched or output_point.watched or several
+        return new.clone() if shared and self._used is None else new

@@ -57,30 +57,32 @@ class Repository(ABC):
 
     def json(self, name: str) -> dict[str, Any]:
         """Read a JSON object; see `safe_load.json_table`."""
-        return safe_load.json_table(self.path(name), self._label(name))
+        return safe_load.json_table(self.path(name), self.label(name))
 
     def yaml(self, name: str) -> dict[str, Any]:
         """Read a YAML mapping; see `safe_load.yaml_table`."""
-        return safe_load.yaml_table(self.path(name), self._label(name))
+        return safe_load.yaml_table(self.path(name), self.label(name))
 
     def safetensors(self, name: str) -> dict[str, Tensor]:
         """Read the tensors of a safetensors file; see `safe_load.safetensors`."""
-        return safe_load.safetensors(self.path(name), self._label(name))
+        return safe_load.safetensors(self.path(name), self.label(name))
 
     def tensor_names(self, name: str) -> frozenset[str]:
         """Read the tensor names of a safetensors file; see `safe_load.tensor_names`."""
-        return safe_load.tensor_names(self.path(name), self._label(name))
+        return safe_load.tensor_names(self.path(name), self.label(name))
 
     def npz(self, name: str) -> dict[str, Tensor]:
         """Read the arrays of an .npz file; see `safe_load.npz`."""
-        return safe_load.npz(self.path(name), self._label(name))
+        return safe_load.npz(self.path(name), self.label(name))
 
     def torch(self, name: str) -> Any:
         """Read a .pt file of tensors, numbers and strings; see `safe_load.torch_file`."""
-        return safe_load.torch_file(self.path(name), self._label(name))
+        return safe_load.torch_file(self.path(name), self.label(name))
 
-    def _label(self, name: str) -> str:
-        return f"{self.name}/{name}"
+    def label(self, name: str) -> str:
+        """A file or folder as messages name it; the repository itself for `.`."""
+        name = normalized(name)
+        return self.name if name == "." else f"{self.name}/{name}"
 
     @abstractmethod
     def _list(self) -> list[str]:

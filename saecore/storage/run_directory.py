@@ -20,6 +20,8 @@ RECORD = "experiment.json"
 """Written when a run starts: experiment, model, data, versions."""
 RESULT = "evaluation.json"
 """Written when a run ends: held-out metrics, tokens, seconds, memory."""
+NEW_RUN = "start a new run (without --resume; a sweep under another name)"
+"""What to do if a run cannot be resumed; commands and sweeps share the messages."""
 SWEEP = "sweep.json"
 """Written by a sweep into its directory: the state of each point."""
 
@@ -102,7 +104,7 @@ class RunDirectory:
         """
         with contextlib.ExitStack() as stack:
             with checkpoint_errors():
-                stack.enter_context(locked(self.path, "start a new run without --resume"))
+                stack.enter_context(locked(self.path, NEW_RUN))
             yield
 
     def checkpoints(self) -> list[Path]:

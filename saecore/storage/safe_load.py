@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -125,13 +128,20 @@ def torch_file(path: Path, label: str) -> Any:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 _members(archive, path, label)
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # refused below
+            value = torch.load(path, map_location="cpu", weights_only=True)
     except ReleaseError:
         raise
     except Exception as error:  # the unpickler raises many types
-        raise ReleaseError(
-            f"{label}: cannot be read as a file of tensors (weights only): {_line(error)}"
-        ) from None
+        refuse_pickle(path, label)
+        objects = re.search(r"GLOBAL (\S+)", str(error))
+        if objects is not None:
+            raise ReleaseError(
+                f"{label}: holds Python objects ({objects[1]}) besides tensors, which only code "
+                f"can load; saecore never runs code of a file. {RESAVE}"
+            ) from None
+        raise ReleaseError(f"{label}: not a file of tensors written by torch.save") from None
     for tensor in _tensors(value, label):
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
             raise ReleaseError(f"{label}: has a tensor that is not an ordinary dense one")
@@ -140,6 +150,24 @@ def torch_file(path: Path, label: str) -> Any:
                 f"{label}: has a tensor of shape {list(tensor.shape)} with less data than that"
             )
     return value
+
+
+RESAVE = "Save its tensors alone where it was made: torch.save(model.state_dict(), …)"
+"""What to do about a file that only code can load."""
+
+
+def refuse_pickle(path: Path, label: str) -> None:
+    """Refuse a pickle that is not in an archive of torch.save.
+
+    Raises:
+        ReleaseError: it is one.
+    """
+    with path.open("rb") as file:
+        start = file.read(2)
+    if len(start) == 2 and start[0] == 0x80 and start[1] <= pickle.HIGHEST_PROTOCOL:
+        raise ReleaseError(
+            f"{label}: is a pickle, which can run any code; saecore never runs one. {RESAVE}"
+        )
 
 
 def _members(archive: zipfile.ZipFile, path: Path, label: str) -> list[zipfile.ZipInfo]:

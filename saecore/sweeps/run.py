@@ -6,21 +6,26 @@ import contextlib
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
+import torch
 
+from saecore.config.experiment import Experiment
 from saecore.config.sweep import Point, Sweep
 from saecore.core.logger import SweepInfo
+from saecore.core.model import ModelBackend
 from saecore.errors import SaecoreError, labeled_errors
 from saecore.runs.inputs import RunInputs, build_inputs, load_model
+from saecore.runs.limits import check_limits
 from saecore.runs.open_run import OpenRun
 from saecore.runs.signals import Interrupted, Signals
 from saecore.runs.training_run import TrainingRun
 from saecore.storage.lock import locked
 from saecore.storage.remote_code import remote_code
 from saecore.storage.run_directory import RunDirectory, make_writable
-from saecore.sweeps.groups import Group, groups, shareable
+from saecore.sweeps.groups import Group, groups, shareable, shared_settings
 from saecore.sweeps.progress import SweepProgress
 from saecore.sweeps.record import SweepRecord, earlier
 from saecore.sweeps.report import notify_loggers, write_sweep_report
@@ -61,7 +66,9 @@ def run_sweep(sweep: Sweep, trust_remote_code: bool = False) -> SweepResult:
         stack.enter_context(locked(directory, "give this sweep another name"))
         training = _Sweep(sweep, trust_remote_code, signals)
         try:
-            for group in groups(sweep.points):
+            streams = groups(sweep.points)
+            training.check(streams)
+            for group in streams:
                 training.train(group)
         except Interrupted as stop:
             stop.directory = sweep.directory
@@ -86,6 +93,7 @@ class _Sweep:
         self.finished: dict[str, Path] = {}
         self.failed: dict[str, str] = {}
         self._unfinished: dict[str, RunDirectory] = {}
+        self._loaded: tuple[dict[str, Any], tuple[ModelBackend, torch.device]] | None = None
         for point in sweep.points:
             run = earlier(point)
             if run is not None and run.is_finished:
@@ -93,19 +101,48 @@ class _Sweep:
             elif run is not None:
                 self._unfinished[point.name] = run
 
+    def check(self, streams: Sequence[Group]) -> None:
+        """Report the points that do not fit their model or data, before the first one starts."""
+        for group in streams:
+            points = self._left(group)
+            if not points:
+                continue
+            with remote_code(self._trust), self._failures(points):
+                first = points[0].experiment
+                recorded = "recorded" in first.dataset.loader.component.provides
+                read = first.model is not None and not recorded
+                backend = self._model(first)[0] if read else None
+                for point in points:
+                    with self._failures([point]):
+                        check_limits(point.experiment, backend)
+
+    def _left(self, group: Group) -> list[Point]:
+        """The points of a group that have neither finished nor failed."""
+        ended = {*self.finished, *self.failed}
+        return [point for point in group.points if point.name not in ended]
+
+    def _model(self, experiment: Experiment) -> tuple[ModelBackend, torch.device]:
+        """Load the model of an experiment, or return it if it is the one loaded last."""
+        settings = shared_settings(experiment)
+        key = {name: value for name, value in settings.items() if name.startswith("model.")}
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # free the other model first
+            self._loaded = key, load_model(experiment)
+        return self._loaded[1]
+
     def train(self, group: Group) -> None:
-        """Train the points of a group that are not finished."""
-        points = [point for point in group.points if point.name not in self.finished]
+        """Train the points of a group that are left."""
+        points = self._left(group)
         if not points:
             return
         if group.apart:
             click.echo(f"{', '.join(point.name for point in points)}: apart, {group.apart}")
         with remote_code(self._trust), self._failures(points):
             if not shareable(group.points[0].experiment):
-                (point,) = points
+                (point,), self._loaded = points, None
                 self._side_by_side(points, {point.name: build_inputs(point.experiment)})
                 return
-            shared = SharedInputs(*load_model(points[0].experiment))
+            shared = SharedInputs(*self._model(points[0].experiment))
             batches, refused = batches_that_fit(shared, points)
             for point in points:
                 if point.name in refused:

@@ -15,6 +15,7 @@ from saecore.config.sweep import Point
 from saecore.core.model import ModelBackend, vector_size
 from saecore.errors import SaecoreError
 from saecore.runs.inputs import RunInputs, held_out_tokens, inputs_from_model
+from saecore.runs.limits import check_limits
 from saecore.runs.planning.memory import combine, make_plan
 from saecore.runs.planning.plan import Plan, refuse_if_too_big
 
@@ -34,6 +35,7 @@ class SharedInputs:
         Raises:
             SaecoreError: it does not fit the model or into memory.
         """
+        check_limits(experiment, self.backend)
         d_in, d_out = sizes(experiment, self.backend)
         plan = make_plan(experiment, self.backend, d_in, d_out, self.device)
         refuse_if_too_big(plan)

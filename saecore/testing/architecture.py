@@ -13,6 +13,7 @@ from saecore.core.sae_config import Shape
 from saecore.core.step import Batch, StepContext, StepOutput
 from saecore.ops.codes import Codes
 from saecore.plugins.component import Choice
+from saecore.plugins.faults import place
 from saecore.randomness import generator
 from saecore.testing.component import Settings, check_component, fail
 from saecore.testing.fakes import D_IN, D_SAE, TOKENS, context, rows, shift_biases
@@ -128,6 +129,13 @@ def _check_shapes(subject: object, sae: SAE, x: Tensor) -> None:
 
 def _check_consistency(subject: object, sae: SAE, x: Tensor, forward: bool) -> None:
     codes = sae.encode_sparse(x)
+    if not torch.equal(codes.dense(), sae.encode_sparse(x).dense()):
+        fail(
+            subject,
+            f"select is not deterministic: two calls give different features"
+            f"{place(type(sae).select)}",
+            "use no random numbers in select; training_step has context.generator(stream)",
+        )
     features = sae.encode(x)
     latents = torch.tensor([3, 0, sae.cfg.d_sae - 1])
     grouped = x.reshape(4, -1, D_IN)

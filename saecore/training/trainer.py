@@ -74,10 +74,9 @@ class Trainer:
         self.window = MetricWindow(sae.cfg.d_out, device)
         self.latents = LatentCounters(sae.cfg.d_sae, settings.feature_sampling_window, device)
         self.average = WeightAverage(sae, settings.ema) if settings.ema is not None else None
-        delayed = device.type == "cuda" and settings.bad_numbers == "stop"
-        self.finite_check = NonFiniteCheck(
-            device, settings.bad_numbers == "skip", delayed and scales_itself(optimizer)
-        )
+        skip = settings.bad_numbers == "skip"
+        delayed = device.type == "cuda" and not skip and scales_itself(optimizer)
+        self.finite_check = NonFiniteCheck(device, skip, delayed)
         self.completed = 0
         """Number of completed steps, including skipped ones."""
         self.skipped = 0

@@ -156,6 +156,66 @@ def test_help_lists_every_command():
         assert f"\n  {name} " in text
 
 
+def test_help_groups_commands():
+    """They are under what they are for, and the texts of all groups start in one column."""
+    lines = output("--help").splitlines()
+    titles = [line[:-1] for line in lines[lines.index("Train:") :] if re.match(r"\w", line)]
+    assert titles == ["Train", "Look", "Compare", "Publish", "Extend", "From plugins"]
+    rows = [re.match(r"  (\S+) +", line) for line in lines]
+    rows = [row for row in rows if row and row[1] in COMMANDS]
+    assert len(rows) == len(COMMANDS)
+    assert len({row.end() for row in rows}) == 1
+
+
+def test_python_m_saecore(tmp_path):
+    """The package runs as a module, under the command's name."""
+    command = [sys.executable, "-m", "saecore"]
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    done = subprocess.run([*command, "--help"], env=path, capture_output=True, text=True)
+    assert done.stdout.startswith("Usage: saecore ")
+    assert done.returncode == 0
+    done = subprocess.run([*command, "check", "no.toml"], env=path, capture_output=True, text=True)
+    assert done.stderr.startswith("error: no.toml: ")
+    assert done.returncode == 2
+
+
+def completions(monkeypatch, capsys, words):
+    """What the Tab key offers after these words, in bash."""
+    monkeypatch.setenv("_SAECORE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"saecore {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(f"saecore {words}|".split()) - 1))
+    with pytest.raises(SystemExit):
+        main([])
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return printed.out.splitlines()
+
+
+def test_completion(monkeypatch, capsys):
+    """Names of commands, files and options; a plugin that cannot be imported is no obstacle."""
+    from saecore.plugins import host
+
+    broken = host.Provider(
+        kind="command", name="runaway", distribution="greet", version="1", module="none"
+    )
+    found = [*host.installed_plugins(), broken]
+    monkeypatch.setattr(host, "installed_plugins", lambda: found)
+    use_host(None)
+    assert completions(monkeypatch, capsys, "ru") == ["plain,run", "plain,runs", "plain,runaway"]
+    assert {f"plain,{name}" for name in COMMANDS} < set(completions(monkeypatch, capsys, ""))
+    assert completions(monkeypatch, capsys, "run first.t") == ["file,first.t"]
+    assert completions(monkeypatch, capsys, "run --res") == ["plain,--resume"]
+    assert completions(monkeypatch, capsys, "--blo") == ["plain,--block"]
+
+
+def test_completion_runs_no_plugin_file(tmp_path, monkeypatch, capsys):
+    """Nor does it complain of one that is missing."""
+    file = tmp_path / "hello.py"
+    file.write_text("raise SystemExit('it ran')")
+    for words in (f"--plugin {file} runs --js", "--plugin no.py runs --js", "--block no runs --js"):
+        assert completions(monkeypatch, capsys, words) == ["plain,--json"]
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_help(command):
     """Every command explains itself."""
@@ -170,11 +230,25 @@ def test_version_is_printed():
 
 
 def test_unknown_command_is_refused():
-    """A command nobody has is a usage error."""
+    """A command nobody has ends in one line, with the command that was meant."""
     done = shell("trian")
     assert done.returncode == 2
-    assert "No such command 'trian'" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr == (
+        'error: no command "trian"; did you mean "run"? (`saecore --help` lists the commands)\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("evl", "evaluate"), ("Runs", "runs"), ("new_plugin", "new-plugin"), ("upload", "push"),
+     ("dashbord", "dashboard"), ("validate", "check"), ("xyz", None)],
+)  # fmt: skip
+def test_mistyped_commands(capsys, typed, meant):
+    """The nearest command, or the one that the word means elsewhere, is suggested."""
+    hint = f'; did you mean "{meant}"?' if meant else ""
+    assert error(capsys, typed) == (
+        f'no command "{typed}"{hint} (`saecore --help` lists the commands)'
+    )
 
 
 def test_command_plugin_runs(tmp_path):

@@ -71,3 +71,21 @@ def test_not_a_run(tmp_path):
     """A directory that is not a run's is a typed error."""
     result = CliRunner().invoke(cli, ["verify", str(tmp_path)])
     assert "not a run" in str(result.exception)
+
+
+def test_the_parent_of_runs(tmp_path):
+    """A directory of runs is refused with the runs below it, whichever level it is."""
+    for number in range(6):
+        (tmp_path / "small" / f"r{number}").mkdir(parents=True)
+        (tmp_path / "small" / f"r{number}" / "experiment.json").write_text("{}")
+    listed = ", ".join(str(tmp_path / "small" / f"r{number}") for number in range(5))
+    for place in (tmp_path / "small", tmp_path):
+        result = CliRunner().invoke(cli, ["verify", str(place)])
+        assert str(result.exception) == (
+            f"{place}: not a run's directory, but runs are below it; give one of them: {listed}, …"
+        )
+    (tmp_path / "other").mkdir()
+    result = CliRunner().invoke(cli, ["verify", str(tmp_path / "other")])
+    assert str(result.exception) == (
+        f"{tmp_path}/other: not a run's directory (it has no experiment.json)"
+    )

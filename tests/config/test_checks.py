@@ -113,7 +113,7 @@ def test_factors_of_the_learning_rate():
     }
     training["lr_factors"] = {"b_dec": "0.1", "W_enc": True}
     assert problems(training=training) == [
-        'training.lr_factors.b_dec: expected a finite number, got "0.1"',
+        'training.lr_factors.b_dec: expected a finite number, got "0.1"; write 0.1 without quotes',
         "training.lr_factors.W_enc: expected a finite number, got true",
     ]
     training["lr_factors"] = {"b_dec": -0.1}

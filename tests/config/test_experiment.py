@@ -166,16 +166,19 @@ def test_the_written_examples_are_valid():
 
 def test_exactly_one_of_hook_and_hooks(load):
     """A model table without a hook, or with both spellings, is refused."""
-    expected = ["model.hook: expected exactly one of hook and hooks"]
-    assert problems(load, (HOOK, "")) == expected
-    assert problems(load, (HOOK, HOOK + '\nhooks = ["a"]')) == expected
+    start = "model.hook: expected exactly one of hook and hooks, got"
+    assert problems(load, (HOOK, "")) == [f"{start} neither"]
+    both = f'{start} both: {HOOK}, hooks = ["a"]'
+    assert problems(load, (HOOK, HOOK + '\nhooks = ["a"]')) == [both]
 
 
 def test_exactly_one_of_d_sae_and_expansion_factor(load):
-    """The width is given once."""
-    expected = ["sae.d_sae: expected exactly one of d_sae and expansion_factor"]
-    assert problems(load, ("d_sae = 2048", "")) == expected
-    assert problems(load, ("d_sae = 2048", "d_sae = 2048\nexpansion_factor = 8")) == expected
+    """The width is given once; the message says which keys there were."""
+    start = "sae.d_sae: expected exactly one of d_sae and expansion_factor, got"
+    assert problems(load, ("d_sae = 2048", "")) == [f"{start} neither"]
+    assert problems(load, ("d_sae = 2048", "d_sae = 2048\nexpansion_factor = 8")) == [
+        f"{start} both: d_sae = 2048, expansion_factor = 8.0"
+    ]
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "", "CUDA"])
@@ -270,7 +273,7 @@ def test_targets_are_none_one_or_several(load):
         ),
         (
             'hooks = ["a"]\ntarget_hook = "b"\ntarget_hooks = ["c"]',
-            "model.target_hook: expected at most one of target_hook and target_hooks",
+            "model.target_hook: expected at most one of target_hook and target_hooks, got both",
         ),
     ],
 )

@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+import numpy
+import pytest
 from torch import nn
 
 from saecore import SAE
+from saecore.testing.fakes import D_IN, D_SAE, plain_sae
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "sae-class.md"
 DATA = {"encoder", "b_enc", "W_dec", "b_dec", "activation", "last_restore"}
@@ -59,3 +62,18 @@ def test_no_architecture_overrides_a_final_member():
         assert not final & {
             key for base in cls.__mro__[: cls.__mro__.index(SAE)] for key in vars(base)
         }
+
+
+@pytest.mark.parametrize(
+    ("method", "size"),
+    [("encode", D_IN), ("encode_sparse", D_IN), ("forward", D_IN), ("decompose", D_IN),
+     ("decode", D_SAE)],
+)  # fmt: skip
+def test_arrays_are_refused_in_one_line(method, size):
+    """What is not a tensor is named, with the function that makes one."""
+    for value, name in ((numpy.zeros((2, size)), "numpy.ndarray"), ([0.0] * size, "list")):
+        with pytest.raises(TypeError) as refused:
+            getattr(plain_sae(), method)(value)
+        assert str(refused.value) == (
+            f"expected a torch.Tensor, got {name}; torch.as_tensor(x) makes one"
+        )

@@ -29,9 +29,19 @@ class Slow:
     def __init__(self, *args) -> None:
         pass
 
+    def describe(self) -> None:
+        """Nothing."""
+
     def missing(self) -> list:
         """Nothing."""
         return []
+
+    def losses(self) -> list:
+        """None."""
+        return []
+
+    def leave_out(self, path, error) -> None:
+        """Nothing."""
 
     def metrics(self, step, values) -> list:
         """As they are."""

@@ -92,7 +92,7 @@ def test_no_model_plugin_runs_it_unasked(canary, plugin):
     """Without permission: one line that names the flag, and the module was not imported."""
     directory, written, _ = canary
     settings = next(iter(plugin.saecore_components())).config(str(directory))
-    with pytest.raises(ModelError, match="saecore run FILE --trust-remote-code") as raised:
+    with pytest.raises(ModelError, match="add --trust-remote-code to saecore run, cache") as raised:
         plugin.build(settings, torch.device("cpu"), torch.float32)
     assert "\n" not in str(raised.value)
     assert not written.exists()

@@ -57,7 +57,6 @@ def test_minimal_experiment_is_accepted():
     [
         (tables(sae={"kk": 3}), "sae.kk", "k"),
         (tables(sae={"d_sea": 3}), "sae.d_sea", "d_sae"),
-        (tables(trainig={"tokens": 1}), "trainig", "training"),
         (tables(training={"batchsize": 3}), "training.batchsize", "batch_size"),
         (
             tables(training={"lr_schedule": {"type": "constant", "warmup_steps": 3}}),
@@ -97,7 +96,51 @@ def test_the_inline_field_is_not_a_key(table, field):
 def test_key_of_another_component_is_unknown():
     """A setting belongs to the component that declares it, not to its neighbors."""
     line = only_problem(tables(sae={"l1_coefficient": 5.0}))
-    assert line.startswith("sae.l1_coefficient: unknown key")
+    assert line.startswith(
+        "sae.l1_coefficient: unknown key; topk has no l1_coefficient; architecture = "
+    )
+
+
+def test_a_key_of_one_other_component_names_it():
+    """The message names the components that have the key, after the one that was chosen."""
+    line = only_problem(tables(model={"name": "gpt2"}))
+    assert line == (
+        'model.name: unknown key; tiny_lm has no name; type = "huggingface" or "transformer_lens" '
+        "has (known: device, dtype, head, hook, hooks, target_hook, target_hooks, type)"
+    )
+
+
+TOP = (
+    "(known: buffer, dataset, evaluation, evaluator, extends, logger, model, monitor, name, "
+    "output, sae, seed, seeds, sweep, training)"
+)
+"""The end of messages about keys at the top of a file."""
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"sweeps": {"seed": [1]}}, f"sweeps: unknown key; did you mean [sweep]? {TOP}"),
+        ({"seedss": [1]}, f'seedss: unknown key; did you mean "seeds"? {TOP}'),
+        ({"extend": "a"}, f'extend: unknown key; did you mean "extends"? {TOP}'),
+        ({"trainig": {"tokens": 1}}, f"trainig: unknown key; did you mean [training]? {TOP}"),
+        ({"loggers": [{"type": "a"}]}, f"loggers: unknown key; did you mean [[logger]]? {TOP}"),
+        ({"k": 4}, f'k: unknown key; did you mean "sae.k"? {TOP}'),
+        ({"warm_up_steps": 4}, "warm_up_steps: unknown key; did you mean "
+         f'"sae.k_schedule.warm_up_steps" or "training.lr_schedule.warm_up_steps"? {TOP}'),
+        ({"tokens": 4}, "tokens: unknown key; did you mean "
+         f'"training.tokens" or "buffer.tokens" or "evaluation.tokens"? {TOP}'),
+    ],
+)  # fmt: skip
+def test_unknown_keys_at_the_top_name_the_place(given, line):
+    """The keys of files are among the known ones; a key of some table is sent there."""
+    assert only_problem(tables(**given)) == line
+
+
+def test_a_key_in_the_wrong_table_is_sent_to_its_own():
+    """A setting of another table is named with its path."""
+    line = only_problem(tables(training={"k": 4}))
+    assert line.startswith('training.k: unknown key; did you mean "sae.k"? (known: accumulate, ')
 
 
 # -- types ---------------------------------------------------------------------------------
@@ -105,7 +148,14 @@ def test_key_of_another_component_is_unknown():
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [("32", '"32"'), (3.5, "3.5"), (3.0, "3.0"), (True, "true"), ([3], "[3]"), ({}, "a table")],
+    [
+        ("32", '"32"; write 32 without quotes'),
+        (3.5, "3.5"),
+        (1e6, "1000000.0; write 1_000_000"),
+        (True, "true"),
+        ([3], "[3]"),
+        ({}, "a table"),
+    ],
 )
 def test_integer_fields_take_integers_only(value, shown):
     """Strings, floats, booleans, lists and tables are not integers."""
@@ -117,17 +167,22 @@ def test_integer_fields_take_integers_only(value, shown):
     ("table", "key", "value", "message"),
     [
         ("training", "autocast", 1, "expected true or false, got 1"),
-        ("training", "autocast", "true", 'expected true or false, got "true"'),
-        ("training", "clip_norm", "1.0", 'expected a finite number, got "1.0"'),
+        ("training", "autocast", "true",
+         'expected true or false, got "true"; write true without quotes'),
+        ("training", "clip_norm", "1.0",
+         'expected a finite number, got "1.0"; write 1.0 without quotes'),
         ("training", "clip_norm", True, "expected a finite number, got true"),
         ("training", "clip_norm", float("nan"), "expected a finite number, got nan"),
         ("training", "clip_norm", float("inf"), "expected a finite number, got inf"),
         ("training", "loss", "mae", 'expected "mse" or "ce" or "kl", got "mae"'),
         ("training", "lr", "fast", 'expected a finite number or "auto", got "fast"'),
         ("training", "checkpoint", 5, "expected a table, got 5"),
-        ("model", "hook", 2, "expected a string, got 2"),
+        ("model", "hook", 2, 'expected a string, got 2; write "2" with quotes'),
         ("model", "hooks", "blocks.1.hook_resid_post",
-         'expected a list, got "blocks.1.hook_resid_post"'),
+         'expected a list, got "blocks.1.hook_resid_post"; write '
+         'hook = "blocks.1.hook_resid_post" or hooks = ["blocks.1.hook_resid_post"]'),
+        ("model", "hook", ["a", "b"],
+         'expected a string, got ["a", "b"]; write hooks = ["a", "b"]'),
         ("model", "dtype", "float64",
          'expected "float32" or "bfloat16" or "float16", got "float64"'),
         ("dataset", "positions", [1, 2, 3], "expected a list of 2, got [1, 2, 3]"),
@@ -136,7 +191,7 @@ def test_integer_fields_take_integers_only(value, shown):
         ("dataset", "separator", True,
          'expected "bos" or "eos" or "sep" or "none" or an integer, got true'),
         ("dataset", "exclude_special_tokens", 7,
-         "expected true or false or a list, got 7"),
+         "expected true or false or a list, got 7; write [7]"),
         ("sae", "metadata", ["a"], 'expected a table, got ["a"]'),
     ],
 )  # fmt: skip
@@ -148,7 +203,7 @@ def test_wrong_types_say_what_was_expected_and_got(table, key, value, message):
 def test_items_of_lists_are_named_by_index():
     """The path of a wrong item of a list has its index."""
     line = only_problem(tables(dataset={"positions": [0, "9"]}))
-    assert line == 'dataset.positions[1]: expected an integer, got "9"'
+    assert line == 'dataset.positions[1]: expected an integer, got "9"; write 9 without quotes'
     line = only_problem(tables(dataset={"exclude_special_tokens": [1, 2.5]}))
     assert line == "dataset.exclude_special_tokens[1]: expected an integer, got 2.5"
 
@@ -373,7 +428,9 @@ def test_components_nest_inside_components():
     assert config.l1_schedule.config.warm_up_steps == 7
     assert config.activation.name == "relu"
     given["sae"]["l1_schedule"]["warm_up_steps"] = "7"
-    assert only_problem(given) == ('sae.l1_schedule.warm_up_steps: expected an integer, got "7"')
+    assert only_problem(given) == (
+        'sae.l1_schedule.warm_up_steps: expected an integer, got "7"; write 7 without quotes'
+    )
 
 
 # -- the host that is asked ----------------------------------------------------------------

@@ -180,7 +180,9 @@ def test_finding(saved, tmp_path):
         resolve(several)
     assert resolve(several, "3").path == resolve(f"{several}:3").path == "3"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ReleaseError, match="no known format"):
+    with pytest.raises(
+        ReleaseError, match="empty: has no files; expected the directory of an SAE or a run"
+    ):
         resolve(tmp_path / "empty").load()
     with pytest.raises(ReleaseError, match="no such directory"):
         resolve(tmp_path / "nowhere")

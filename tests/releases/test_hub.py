@@ -158,7 +158,7 @@ def test_names_that_are_not_there(hub, sae):
     ):
         SAE.from_pretrained("google/gemma-scope-2b-pt-rse", "layer_0/width_16k")
     refused("no revision 'v9'; expected a branch, a tag or a commit", revision="v9")
-    with pytest.raises(ReleaseError, match=r"no known format .*; someone/saes has: layer_8"):
+    with pytest.raises(ReleaseError, match=r"no known format .*; someone/saes has the SAEs: lay"):
         SAE.from_pretrained(REPOSITORY, "layer_9")
     with pytest.raises(
         ReleaseError, match=r'no file layer_8/cfgg.json; did you mean "layer_8/cfg.'

@@ -257,3 +257,11 @@ def test_names(hub, sae):
     with pytest.raises(ReleaseError, match="metadata names no hook"):
         upload_saes_to_huggingface([sae], REPO, TOKEN)
     assert not hub.repositories
+
+
+def test_a_card_of_a_figure_that_is_not_finite():
+    """evaluation.json has null for it; the card leaves the figure out."""
+    from saecore.releases.card import figure
+
+    evaluation = {"a": {"l0": {"value": None}}, "b": {"mse": {"value": 2}}}
+    assert [figure(evaluation, name) for name in ("l0", "mse", "other")] == [None, 2.0, None]

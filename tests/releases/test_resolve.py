@@ -1,8 +1,12 @@
 """Names of published SAEs: what they stand for, what is refused, what stays with the SAE."""
 
+import json
+import pickle
+
 import attrs
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from saecore import SAE
 from saecore.core.catalogue import Entry
@@ -156,13 +160,71 @@ def test_links_that_leave_a_directory(tmp_path):
 
 
 def test_a_file_that_no_format_knows(tmp_path):
-    """Directories without a known format, and files, are refused with what was looked for."""
+    """Directories without a known format, and files, are refused with what is there."""
     (tmp_path / "notes.txt").touch()
-    for place in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(ReleaseError, match=r"no known format \(looked for: .*saelens"):
-            SAE.load_from_disk(place)
+    unknown = "no known format (`saecore plugins` lists the formats)"
+    assert refused(tmp_path) == f"{tmp_path}: {unknown}; {tmp_path} has the files: notes.txt"
+    assert refused(tmp_path / "notes.txt") == f"{tmp_path}/notes.txt: {unknown}"
     with pytest.raises(ReleaseError, match="no such directory"):
         SAE.load_from_disk(tmp_path / "nothing")
+
+
+def refused(place):
+    """The message of a directory or file that cannot be loaded."""
+    with pytest.raises(ReleaseError) as caught:
+        SAE.load_from_disk(place)
+    return str(caught.value)
+
+
+def test_a_directory_that_is_almost_an_sae(tmp_path):
+    """What is there and what is missing are named; so are an empty directory and a single file."""
+    place = tmp_path / "sae"
+    place.mkdir()
+    assert refused(place) == f"{place}: has no files; expected the directory of an SAE or a run"
+    saved(place)
+    config, weights = place / "cfg.json", place / "sae_weights.safetensors"
+    assert refused(config) == f"{config}: is one file of an SAE; give its directory, {place}"
+    text = config.read_text()
+    config.unlink()
+    assert refused(place) == (
+        f"{place}: has sae_weights.safetensors, but no cfg.json (format saelens)"
+    )
+    weights.unlink()
+    config.write_text(text)
+    assert refused(place) == (
+        f"{place}: has cfg.json, but no sae_weights.safetensors (format saelens) or "
+        "sae.safetensors (format sparsify)"
+    )
+
+
+def test_a_pickle_without_a_format(tmp_path):
+    """A file that is a pickle is called one, whatever its name."""
+    (tmp_path / "ae.pt").write_bytes(pickle.dumps({"W_enc": [1.0]}))
+    assert refused(tmp_path / "ae.pt").startswith(f"{tmp_path}/ae.pt: is a pickle, which can run")
+
+
+@pytest.mark.parametrize("load", [SAE.load_from_disk, SAE.from_pretrained])
+@pytest.mark.parametrize(("key", "wrong", "size"), [("d_sae", 512, 20), ("d_in", 7, 6)])
+def test_a_wrong_size_blames_the_file_that_is_wrong(tmp_path, load, key, wrong, size):
+    """Encoder and decoder agree, so cfg.json is wrong; the sparsity that fits them is not."""
+    saved(tmp_path)
+    config = tmp_path / "cfg.json"
+    cfg = json.loads(config.read_text())
+    config.write_text(json.dumps({**cfg, key: wrong}))
+    with pytest.raises(ReleaseError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == f"{config}: {key} = {wrong}, but sae_weights.safetensors has {size}"
+
+
+def test_a_wrong_sparsity_is_blamed_itself(tmp_path):
+    """Where configuration and weights agree, the third file is wrong."""
+    saved(tmp_path)
+    save_file({"sparsity": torch.zeros(5)}, tmp_path / "sparsity.safetensors")
+    with pytest.raises(ReleaseError) as caught:
+        SAE.from_pretrained(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/sparsity.safetensors: sparsity: expected 20 numbers, got 5"
+    )
 
 
 def test_own_files_need_no_plugin(tmp_path):

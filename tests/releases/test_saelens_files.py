@@ -72,7 +72,7 @@ def test_misspelled_attributes_are_errors(sae):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"d_sae": 21}, "does not fit"),
+        ({"d_sae": 21}, "d_sae = 21, but sae_weights.safetensors has 20"),
         ({"d_in": 0}, "d_in: expected a positive integer"),
         ({"architecture": "tokp"}, "no architecture named"),
         ({"architecture": None}, "architecture: missing"),

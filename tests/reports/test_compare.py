@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,8 +14,11 @@ from click.testing import CliRunner
 
 from saecore.cli import cli
 from saecore.errors import DataError
-from saecore.reports.axes import Axis
+from saecore.reports.axes import Axis, tick_text
 from saecore.reports.html import write_report
+from saecore.reports.labels import labels
+from saecore.reports.matplotlib import write_plots
+from saecore.reports.plots import plots
 from saecore.reports.runs import read_runs
 from saecore.reports.seeds import interval, rows
 from tests.reports.fabricate import fabricate
@@ -73,12 +78,92 @@ def test_what_is_read(output, capsys):
         read_runs([first])
 
 
-def test_two_runs_of_one_name(output):
-    """They are told apart by their ids."""
-    fabricate(output, "twice", 0)
-    fabricate(output, "twice", 1)
-    labels = [one.label for one in read_runs([output / "twice"])]
-    assert labels == ["twice/20260101-000000-abcd", "twice/20260101-000001-abcd"]
+def test_names_say_what_differs(tmp_path):
+    """Runs and rows that share a name are called by the settings in which they differ, those with
+    equal settings by their ids; a name that is unique stays.
+    """
+    fabricate(tmp_path / "a", "same", 0)
+    fabricate(tmp_path / "a", "same", 1)
+    fabricate(tmp_path / "b", "same", 0, k=3, dead_latents={"type": "auxk"})
+    fabricate(tmp_path / "b", "other", 0, k=4)
+    runs = read_runs([tmp_path / "a", tmp_path / "b"])
+    assert [run.label for run in read_runs([tmp_path / "a"])] == ["same seed=0", "same seed=1"]
+    assert runs[2].label == "other"
+    assert len({run.label for run in runs}) == 4
+    assert not any("2026" in run.label for run in runs)
+    assert [row.label for row in rows(runs)] == [
+        "same k=2 dead_latents=none",
+        "other",
+        "same k=3 dead_latents=auxk",
+    ]
+
+
+def test_many_differences_make_a_short_name():
+    """Of more than three settings the fewest that tell the runs apart are shown, the architecture
+    first; a value that is absent is not shown; keys that end alike say their table.
+    """
+    base = {"sae.l1": 1.0, "training.lr": 1e-3, "a.x": 1, "b.x": 1, "data.type": "t"}
+    topk = {**base, "sae.architecture": "topk", "sae.k": 16}
+    lists = [topk, {**topk, "sae.k": 32}, {**base, "sae.architecture": "standard", "sae.c": 0.5}]
+    found = labels(
+        ["n"] * 3, [{**one, "p.q": i // 2, "p.r": i // 2} for i, one in enumerate(lists)], "123"
+    )
+    assert found == ["n topk k=16", "n topk k=32", "n standard"]
+    assert labels(["n", "n"], [base, {**base, "a.x": 2, "b.x": 3}], "12") == [
+        "n a.x=1 b.x=1",
+        "n a.x=2 b.x=3",
+    ]
+    assert labels(["n", "n"], [base, {**base, "data.type": "u"}], "12") == ["n data=t", "n data=u"]
+    assert labels(["n", "n", "m"], [base, base, base], "123") == ["n/1", "n/2", "m"]
+
+
+def test_a_repeated_seed_counts_once(tmp_path, capsys):
+    """A run given twice, by whatever path, a copy of it, and a second run with its settings and
+    seed add nothing to mean, interval and stability; the newest counts, and a line says so.
+    """
+    old = fabricate(tmp_path / "a", "k2", 0, l0=4.0)
+    again = fabricate(tmp_path / "b", "k2", 0, l0=5.0)
+    again = again.rename(again.with_name("20260202-000000-abcd"))
+    other = fabricate(tmp_path / "a", "k2", 1, l0=7.0)
+    shutil.copytree(other, tmp_path / "copy" / other.name)
+    (tmp_path / "link").symlink_to(other, target_is_directory=True)
+    everything = [tmp_path, tmp_path / "link", other]
+    (row,) = rows(read_runs(everything))
+    assert [run.seed for run in row.runs] == [0, 1]
+    assert row.runs[0].directory == again
+    assert [run.directory for run in row.repeats[:1]] == [old]
+    assert row.values["l0"] == interval([5.0, 7.0])
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 2
+    assert re.match(f"warning: given more than once, counted once: .*{other.name}", printed[0])
+    assert "equal settings and seed count once" in printed[1]
+    assert str(old) in printed[1]
+    write_report(tmp_path / "report.html", [row], "title")
+    assert str(old) in (tmp_path / "report.html").read_text()
+    assert rows(read_runs([old, again]))[0].stability is None
+
+
+def test_a_figure_that_is_not_finite(tmp_path):
+    """evaluation.json has null for it: every form shows the run, that figure as not finite, and the
+    mean over seeds is not finite either.
+    """
+    for seed in (0, 1):
+        file = fabricate(tmp_path, f"k2-seed{seed}", seed) / "evaluation.json"
+        result = json.loads(file.read_text())
+        if seed:
+            result["figures"]["one"]["ce_loss_score"]["value"] = None
+            result["figures"]["one"]["l0"]["value"] = None
+        file.write_text(json.dumps(result))
+    row = next(line for line in invoke(tmp_path).splitlines() if line.startswith("k2"))
+    assert row.split()[4:6] == ["not", "finite"]
+    assert "0.5400" in row  # explained variance
+    table = json.loads(invoke(tmp_path, "--json"), parse_constant=pytest.fail)
+    assert table["rows"][0]["figures"]["l0"] == {"mean": None, "half": None}
+    assert "nan" in invoke(tmp_path, "--csv")
+    assert "| not finite |" in invoke(tmp_path, "--markdown")
+    write_report(tmp_path / "report.html", rows(read_runs([tmp_path])), "title")
+    assert not re.search(r'="nan|,nan', (tmp_path / "report.html").read_text())
+    assert plots(read_runs([tmp_path]))
 
 
 def invoke(*args):
@@ -173,3 +258,51 @@ def test_axes_hold_their_numbers(numbers, log):
     ticks = axis.ticks()
     assert 2 <= len(ticks) <= 12
     assert all(0 <= axis.at(one) <= 1 for one in [*numbers, *ticks])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "base", "expected"),
+    [
+        (2, 32, 2, "2 4 8 16 32"),
+        (3, 33, 2, "4 8 16 32"),
+        (16, 4000, 2, "16 32 64 128 256 512 1024 2048 4096"),
+        (1, 16384, 2, "1 4 16 64 256 1024 4096 16384"),
+        (0.01, 0.09, 10, "0.01 0.02 0.05 0.1"),
+        (1e-4, 2, 10, "0.0001 0.001 0.01 0.1 1"),
+        (3, 2e6, 10, "10 100 1k 10k 100k 1M"),
+    ],
+)
+def test_logarithmic_axes(low, high, base, expected):
+    """They say so, and their ticks are powers of the base, of ten also 2 and 5 times those."""
+    axis = Axis.over("L0", [low, high], log=True, base=base)
+    assert axis.log
+    assert axis.label == "L0, log scale"
+    assert " ".join(map(tick_text, axis.ticks())) == expected
+
+
+@pytest.mark.parametrize("numbers", [[10.0, 30.0], [4.0, 31.0], [0.0, 100.0], [-1.0, 100.0]])
+def test_a_small_range_is_linear(numbers):
+    """A factor below eight, or a number that has no logarithm: equal steps, and no such label."""
+    axis = Axis.over("L0", numbers, log=True, base=2)
+    assert not axis.log
+    assert axis.label == "L0"
+    steps = [b - a for a, b in pairwise(axis.ticks())]
+    assert max(steps) == pytest.approx(min(steps))
+
+
+@pytest.mark.parametrize("ending", ["svg", "html"])
+def test_plots_of_l0_have_powers_of_two(ending, tmp_path):
+    """In the report, in pages and in images."""
+    for l0 in (2.0, 8.0, 32.0):
+        fabricate(tmp_path, f"run{l0:g}", l0=l0, d_sae=int(l0) + 8)
+    runs = read_runs([tmp_path])
+    files = [tmp_path / f"plots.{ending}"]
+    write_plots(files[0], plots(runs), "plots")
+    if ending == "html":
+        files.append(tmp_path / "report.html")
+        write_report(files[1], rows(runs), "title")
+    for file in files:
+        text = file.read_text()
+        ticks = re.findall(r">([\d.]+)</text>|<!-- ([\d.]+) -->", text)
+        assert {"2", "4", "8", "16", "32"} <= {first or second for first, second in ticks}
+        assert "L0 (active latents per token), log scale" in text

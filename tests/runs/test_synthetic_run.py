@@ -130,3 +130,26 @@ def test_the_examples_find_the_features(name, tmp_path):
     file = Path(__file__).parents[2] / "experiments" / f"{name}.toml"
     experiment, _ = load_experiment(file, [f"output={tmp_path}", 'dataset.device="cpu"'])
     assert run(experiment).evaluation["ground_truth"]["mcc"]["value"] >= 0.9
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_run_of_a_file(tmp_path, kind):
+    """`run` takes the path of an experiment file, too; its problems name the file."""
+    import tomli_w
+
+    file = tmp_path / "small.toml"
+    file.write_text(tomli_w.dumps(tables(tmp_path, tokens=512)))
+    assert run(kind(file)).directory.parent == tmp_path / "synthetic"
+    file.write_text("name = small\n")
+    with pytest.raises(ConfigError) as refused:
+        run(kind(file))
+    assert str(refused.value).startswith(f"{file}: 1 problem\n  line 1: strings need quotes: ")
+
+
+def test_a_run_of_something_else():
+    """One line for what is neither an experiment nor a path."""
+    with pytest.raises(TypeError) as refused:
+        run({"name": "x"})
+    assert str(refused.value) == (
+        "expected an Experiment or the path of an experiment file, got dict"
+    )

@@ -13,6 +13,7 @@ from saecore import (
     LanguageModelSAERunnerConfig,
     SAETrainingRunner,
     load_experiment,
+    splice,
 )
 from saecore.core.sae_config import Metadata
 from saecore.errors import ConfigError, DataError, ModelError
@@ -281,6 +282,52 @@ def test_store_over_other_models_and_texts(trained, model, place):
     tokens = [one.get_batch_tokens() for one in stores]
     assert torch.equal(*tokens)
     torch.testing.assert_close(*(one.get_activations(tokens[0]) for one in stores))
+
+
+def test_store_reads_the_model_without_its_saes(trained, model):
+    """An SAE in the model is not in the activations; it stays, and works afterwards."""
+    sae = trained[1]
+    hooked = HookedSAETransformer.from_pretrained("tiny_lm")
+    clean = store(hooked, sae)
+    tokens = clean.get_batch_tokens()
+    expected, batch = clean.get_activations(tokens), clean.next_batch()
+    hooked.add_sae(sae)
+    with_sae = hooked(tokens)
+    one = store(hooked, sae)
+    assert torch.equal(one.get_activations(tokens), expected)
+    assert torch.equal(one.next_batch(), batch)
+    assert torch.equal(hooked(tokens), with_sae)
+    assert hooked.acts_to_saes == {HOOK: sae}
+    expected = store(model, sae).get_activations(tokens)
+    with splice(model, sae):
+        assert torch.equal(store(model, sae).get_activations(tokens), expected)
+
+
+def test_store_gives_the_model_back_as_it_was(trained):
+    """Mode, gradients, use_cache and pad_token_id are untouched after every call."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(DIRECTORY, dtype=torch.float32).train()
+    model.transformer.h[1].eval()
+    model.transformer.wte.requires_grad_(False)
+    model.config.use_cache, model.config.pad_token_id = True, 1
+
+    def state():
+        return (
+            [module.training for module in model.modules()],
+            [parameter.requires_grad for parameter in model.parameters()],
+            model.config.to_dict(),
+        )
+
+    before = state()
+    one = store(model, trained[1])
+    assert state() == before
+    tokens = one.get_batch_tokens()
+    activations = one.get_activations(tokens)
+    one.next_batch()
+    assert state() == before
+    hidden = model.eval()(tokens, output_hidden_states=True).hidden_states[2]
+    torch.testing.assert_close(activations, hidden)
 
 
 def test_store_refuses(trained, model, tmp_path):

@@ -99,12 +99,43 @@ def test_pickles_with_code(tmp_path, legacy):
         tmp_path / "x.pt",
         _use_new_zipfile_serialization=not legacy,
     )
-    with pytest.raises(ReleaseError, match="weights only"):
+    with pytest.raises(ReleaseError) as refused:
         safe_load.torch_file(tmp_path / "x.pt", "x")
-    (tmp_path / "y.pt").write_bytes(pickle.dumps(Code(trace)))
-    with pytest.raises(ReleaseError, match="weights only"):
-        safe_load.torch_file(tmp_path / "y.pt", "y")
+    reason = (
+        "is a pickle, which can run any code; saecore never runs one."
+        if legacy
+        else "holds Python objects (getattr) besides tensors, which only code can load; saecore "
+        "never runs code of a file."
+    )
+    assert str(refused.value) == f"x: {reason} {SAVE}"
     assert not trace.exists()
+
+
+SAVE = "Save its tensors alone where it was made: torch.save(model.state_dict(), …)"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_is_called_a_pickle(tmp_path, protocol):
+    """Also one without code; torch's warning and its advice to load it unsafely do not appear."""
+    trace = tmp_path / "ran"
+    for value in ({"W_enc": [1.0]}, Code(trace)):
+        (tmp_path / "ae.pt").write_bytes(pickle.dumps(value, protocol))
+        with pytest.raises(ReleaseError) as refused:
+            safe_load.torch_file(tmp_path / "ae.pt", "ae.pt")
+        assert str(refused.value) == (
+            f"ae.pt: is a pickle, which can run any code; saecore never runs one. {SAVE}"
+        )
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x00" * 100])
+def test_what_torch_did_not_write(tmp_path, content):
+    """Other bytes are not a file of torch.save, in one line."""
+    (tmp_path / "ae.pt").write_bytes(content)
+    with pytest.raises(ReleaseError) as refused:
+        safe_load.torch_file(tmp_path / "ae.pt", "ae.pt")
+    assert str(refused.value) == "ae.pt: not a file of tensors written by torch.save"
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ BROKEN = [
     ("dead_latents", "return 100", "return 0", r"after_tokens\(24\) is 0\n  give the tokens"),
     ("dead_latents", "return False\n\n    def after_step(self, sae, optimizer, batch, context):\n"
      "        raise NotImplementedError", "return True\n\n    def after_step(self, sae, *_):\n"
-     "        return sae.b_enc", r"after_step gave \[20\] of torch.float64\n  return which"),
+     "        return sae.b_enc", r"after_step gave \[20\] of torch.float64\n  return a mask"),
     ("normalizer", "return None", "return lambda x: x",
      r"restorer\(batch\) does not undo apply\(batch\)"),
     ("dataset", 'repr(self.texts)', "repr(id(self))",

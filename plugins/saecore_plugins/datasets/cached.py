@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from saecore.plugins import Component, at_least, hookimpl
+from saecore.plugins import Component, at_least, exactly_one, hookimpl
 
 if TYPE_CHECKING:
     from saecore.activations.cache.reader import ActivationCache
@@ -30,8 +30,7 @@ class CachedConfig:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report a missing or doubled location."""
-        if (self.path is None) == (self.repo is None):
-            yield "path", "expected exactly one of path and repo"
+        yield from exactly_one(self, "path", "repo")
         if self.revision is not None and self.repo is None:
             yield "revision", "applies to repo only; remove the key"
 

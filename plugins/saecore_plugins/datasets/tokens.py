@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from saecore.plugins import Component, hookimpl
+from saecore.plugins import Component, exactly_one, hookimpl
 
 if TYPE_CHECKING:
     from saecore.activations.cache.tokens import TokenStore
@@ -26,8 +26,7 @@ class TokensConfig:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report a missing or doubled location."""
-        if (self.path is None) == (self.repo is None):
-            yield "path", "expected exactly one of path and repo"
+        yield from exactly_one(self, "path", "repo")
         if self.revision is not None and self.repo is None:
             yield "revision", "applies to repo only; remove the key"
 

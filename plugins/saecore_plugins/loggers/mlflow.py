@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,18 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from saecore.errors import warn
+from saecore.errors import SaecoreError, warn
 from saecore.plugins import Component, hookimpl
+from saecore_plugins.loggers.mlflow_names import (
+    address,
+    is_refused,
+    is_server,
+    probe,
+    reason,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from saecore.core.logger import RunInfo, SweepInfo
     from saecore.core.run_sizes import RunSizes
+    from saecore_plugins.loggers.mlflow_store import Store
 
 BATCH = 1000
 """Metrics per request, MLflow's limit."""
 FLUSH_SECONDS = 5.0
 CLOSE_SECONDS = 60.0
-"""Seconds that the end of a run waits for the queue to be sent."""
+"""Seconds without an answered request after which the end of a run waits no longer."""
+QUIET_SECONDS = 10.0
+"""Seconds that the end of a run waits before it says so."""
+LOOK_SECONDS = 3.0
+"""Seconds to wait for a server before it is pointed to."""
 RETRY_SECONDS = (1.0, 4.0)
 """Seconds to wait before each retry of a request."""
 
@@ -41,13 +56,29 @@ class MLflowConfig:
         """Return the bytes that the library holds with SQLite, measured with MLflow 3.17."""
         return 250 * 2**20
 
+    def look_at(self, output: Path) -> str | None:
+        """Return what shows the figures: a command or an address; None if they are not there."""
+        uri = self.tracking_uri
+        if uri is not None and is_server(uri):
+            return None if probe(uri, LOOK_SECONDS) else address(uri)
+        if uri is None:
+            if not (output / "mlflow.db").exists():
+                return None
+            uri = f"sqlite:///{output / 'mlflow.db'}"
+        if address(uri) != uri:  # no password on a terminal
+            return address(uri)
+        return shlex.join(
+            ["mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--workers", "1"]
+        )
+
 
 class MLflow:
     """Queues everything; a daemon thread imports MLflow, opens the store and sends.
 
     The training loop never waits for it. Requests to a failing store are retried for a while, then
-    the failure is reported once; metrics.jsonl stays complete. A resumed run continues its MLflow
-    run: metrics that the store lacks are sent from metrics.jsonl, the others are not sent again.
+    the failure is reported once; metrics.jsonl stays complete. What MLflow refuses is renamed or
+    left out, and reported at the end. A resumed run continues its MLflow run: metrics that the
+    store lacks are sent from metrics.jsonl, the others are not sent again.
     """
 
     def __init__(self, config: MLflowConfig, run_dir: Path) -> None:
@@ -56,10 +87,15 @@ class MLflow:
         self._dropped = 0
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._run: RunInfo | None = None
+        self._store: Store | None = None
+        self._answered = time.monotonic()
+        """When the store last answered."""
+        self._closing = False
+        """Whether the thread has taken the last event of the queue."""
 
     def start(self, run: RunInfo) -> None:
         """Start the thread."""
-        self._run = run
+        self._run, self._answered = run, time.monotonic()
         self._thread.start()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -73,14 +109,35 @@ class MLflow:
     def close(self) -> None:
         """Send the queue and end the MLflow run."""
         self._put("close", None)
-        self._thread.join(CLOSE_SECONDS)
         missing = []
-        if self._thread.is_alive():
-            missing.append(f"the queue was not sent within {CLOSE_SECONDS:.0f} s")
+        if not self._wait():
+            uri = self._uri()
+            dead = unreachable(uri) or f"no answer within {CLOSE_SECONDS:.0f} s"
+            missing.append(f"{address(uri)}: {dead}; the rest was not sent")
         if self._dropped:
             missing.append(f"the store was too slow for {self._dropped} lines of metrics")
         if missing:
             warn(f"mlflow: {'; '.join(missing)}; metrics.jsonl is complete")
+
+    def _wait(self) -> bool:
+        """Wait for the thread as long as the store answers; return whether it has ended."""
+        from saecore_plugins.loggers.mlflow_store import LOCK_SECONDS, lock_file
+
+        closed, quiet = time.monotonic(), True
+        while True:
+            self._thread.join(min(0.5, CLOSE_SECONDS))
+            now = time.monotonic()
+            if not self._thread.is_alive():
+                return True
+            # Until the store is open, the thread may be waiting for its lock.
+            patience = CLOSE_SECONDS + (LOCK_SECONDS if self._store is None else 0)
+            if now > max(closed, self._answered) + patience:
+                return False
+            if quiet and now > closed + QUIET_SECONDS:
+                quiet = False
+                lock = lock_file(self._config.tracking_uri, self._output())
+                held = f" (another process may hold {lock})" if self._store is None else ""
+                print(f"mlflow: waiting for {address(self._uri())}{held}", file=sys.stderr)
 
     def sweep_ended(self, sweep: SweepInfo, report: Path | None, finished: bool) -> None:
         """Send the report to the sweep's MLflow run, and set its status."""
@@ -90,8 +147,11 @@ class MLflow:
         output = sweep.directory.parent
         with open_experiment(self._config.tracking_uri, name, output) as (client, experiment_id):
             run_id = sweep_run(client, experiment_id, sweep)
-            if report is not None:
-                client.log_artifact(run_id, str(report))
+            try:
+                if report is not None:
+                    client.log_artifact(run_id, str(report))
+            except Exception as error:
+                warn(f"mlflow: {report} is left out: {reason(error)}")
             client.set_terminated(run_id, "FINISHED" if finished else "KILLED")
 
     def _put(self, event: str, value: Any) -> None:
@@ -105,31 +165,44 @@ class MLflow:
 
     # -- the thread ------------------------------------------------------------------------
 
+    def _output(self) -> Path:
+        """The directory of the runs, or sweeps."""
+        sweep = None if self._run is None else self._run.sweep
+        # <output>/<name>/<id>, or <output>/<sweep>/<point>/<id>
+        return self._directory.parent.parent if sweep is None else sweep.directory.parent
+
+    def _uri(self) -> str:
+        from saecore_plugins.loggers.mlflow_store import store_uri
+
+        return store_uri(self._config.tracking_uri, self._output())
+
     def _work(self) -> None:
         try:
             self._send()
         except Exception as error:  # whatever the store does, training continues
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            why = str(error) if isinstance(error, SaecoreError) else reason(error)
+            where = address(self._uri())
             warn(
-                f"mlflow tracking stopped: {type(error).__name__}: {reason} "
+                f"mlflow tracking stopped: {why if where in why else f'{where}: {why}'} "
                 "(training and metrics.jsonl continue)"
             )
-            while self._queue.get()[0] != "close":
-                pass
+            while not self._closing:
+                self._closing = self._queue.get()[0] == "close"
+            if self._store is not None:
+                with contextlib.suppress(Exception):  # it was reported
+                    self._store.end()
 
     def _send(self) -> None:
         assert self._run is not None
         from saecore_plugins.loggers.mlflow_store import Store
 
         # Opening waits for the lock anyway; a retry after a failure would not help.
-        sweep = self._run.sweep
-        # <output>/<name>/<id>, or <output>/<sweep>/<point>/<id>
-        output = self._directory.parent.parent if sweep is None else sweep.directory.parent
-        store = Store(self._config.tracking_uri, self._config.experiment, output, self._run)
+        store = Store(self._config.tracking_uri, self._config.experiment, self._output(), self._run)
+        self._store, self._answered = store, time.monotonic()
+        self._request(store.describe)
         pending = store.missing()
-        closing = False
         deadline = time.monotonic() + FLUSH_SECONDS
-        while not closing:
+        while not self._closing:
             try:
                 event, value = self._queue.get(timeout=max(0.01, deadline - time.monotonic()))
             except queue.Empty:
@@ -137,25 +210,35 @@ class MLflow:
             if event == "scalars":
                 pending += store.metrics(*value)
             elif event == "artifact":
-                _retry(store.artifact, Path(value))
-            closing = event == "close"
+                try:
+                    self._request(store.artifact, Path(value))
+                except Exception as error:  # it costs this artifact, not the rest
+                    store.leave_out(Path(value), error)
+            self._closing = event == "close"
             late = time.monotonic() > deadline
-            while len(pending) >= BATCH or (pending and (closing or late)):
-                _retry(store.log, pending[:BATCH])
+            while len(pending) >= BATCH or (pending and (self._closing or late)):
+                self._request(store.log, pending[:BATCH])
                 del pending[:BATCH]
             if late:
                 deadline = time.monotonic() + FLUSH_SECONDS
-        _retry(store.end)
+        self._request(store.end)
+        losses = store.losses()
+        if losses:
+            warn(f"mlflow: {'; '.join(losses)}; metrics.jsonl is complete")
 
-
-def _retry(call: Callable[..., None], *args: Any) -> None:
-    """Call, and retry after some seconds: a database may be locked for a moment."""
-    for wait in RETRY_SECONDS:
-        try:
-            return call(*args)
-        except Exception:
-            time.sleep(wait)
-    return call(*args)
+    def _request(self, call: Callable[..., None], *args: Any) -> None:
+        """Call, and retry after some seconds: a database may be locked for a moment."""
+        for wait in RETRY_SECONDS:
+            try:
+                call(*args)
+                break
+            except Exception as error:
+                if is_refused(error) or isinstance(error, FileNotFoundError):
+                    raise  # no later try fares better
+                time.sleep(wait)
+        else:
+            call(*args)
+        self._answered = time.monotonic()
 
 
 @hookimpl

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from saecore.errors import PluginError
+from saecore.errors import PluginError, warn
 from saecore.plugins import Component, hookimpl
 from saecore.storage.run_directory import RunDirectory
 
@@ -55,8 +56,13 @@ class Wandb:
         self._run.log(dict(values), step=step)
 
     def artifact(self, path: Path) -> None:
-        """Log a file or directory under <run id>-<its name>."""
-        self._run.log_artifact(str(path), name=f"{path.parent.name}-{path.stem}", type=path.stem)
+        """Log a file or directory under <run id>-<its name>; a failure costs only this artifact."""
+        # wandb accepts letters, digits, underscores, dashes and dots, at most 128.
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{path.parent.name}-{path.stem}")[-128:]
+        try:
+            self._run.log_artifact(str(path), name=name, type=path.stem)
+        except Exception as error:
+            warn(f"wandb: {path} is left out: {type(error).__name__}: {error}")
 
     def close(self) -> None:
         """Send the rest and set the exit code: 0 if the run reached its end."""

@@ -39,8 +39,8 @@ def describe_load_error(name: str, revision: str | None, error: Exception) -> Mo
     if not remote_code_allowed() and any("trust_remote_code" in str(cause) for cause in causes):
         return ModelError(
             f"model.name: {name} comes with Python code, which runs only if you allow it: "
-            "read it, then use saecore run FILE --trust-remote-code, or "
-            "saecore.run(experiment, trust_remote_code=True)"
+            "read it, then add --trust-remote-code to saecore run, cache, evaluate or dashboard "
+            "(in Python, trust_remote_code=True)"
         )
     if caused_by(GatedRepoError):
         return ModelError(

@@ -17,6 +17,7 @@ from transformers.models.auto import modeling_auto
 from transformers.utils import logging
 
 from saecore.errors import ModelError
+from saecore.models.read_state import set_read_state
 from saecore.storage.remote_code import remote_code_allowed
 from saecore_plugins.models.fused import fuse_activations
 from saecore_plugins.models.load_errors import describe_load_error, missing_weights
@@ -89,6 +90,7 @@ def load(
     fuse_activations(model)
     if quantization is None:
         model = model.to(device)
+    set_read_state(model)
     _check_tokenizer(name, tokenizer, model)
     identity = {
         "name": name,

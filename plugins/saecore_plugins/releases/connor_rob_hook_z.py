@@ -25,13 +25,13 @@ class ConnorRob(SingleFiles):
 
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read both files."""
-        label = f"{files.name}/{path}"
+        label = files.label(path)
         tensors = Tensors(files.torch(path), label)
         weights = {name: tensors.take(name, 2) for name in ("W_enc", "W_dec")}
         weights |= {name: tensors.take(name, 1) for name in ("b_enc", "b_dec")}
         tensors.end()
         d_in, d_sae = weights["W_enc"].shape
-        table, where = files.json(_config(path)), f"{files.name}/{_config(path)}"
+        table, where = files.json(_config(path)), files.label(_config(path))
         same_size(label, "W_enc", d_in, "act_size", setting(table, "act_size", int, where))
         same_size(label, "W_enc", d_sae, "dict_size", setting(table, "dict_size", int, where))
         metadata = {

@@ -93,7 +93,7 @@ class DictionaryLearning(Folders):
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read both files."""
         name, config = posixpath.join(path, "ae.pt"), posixpath.join(path, "config.json")
-        label, where = f"{files.name}/{name}", f"{files.name}/{config}"
+        label, where = files.label(name), files.label(config)
         table = files.json(config)
         cls = _class(table, where)
         tensors = Tensors(files.torch(name), label)

@@ -51,12 +51,12 @@ class GemmaScope(Folders):
         """Read params.npz."""
         file = f"{path}/params.npz"
         arrays = {re.sub("^w_", "W_", name): array for name, array in files.npz(file).items()}
-        tensors = Tensors(arrays, f"{files.name}/{file}")
+        tensors = Tensors(arrays, files.label(file))
         weights = {name: tensors.take(name, 2) for name in ("W_enc", "W_dec")}
         weights |= {name: tensors.take(name, 1) for name in ("b_enc", "b_dec", "threshold")}
         tensors.end()
         d_in = weights["W_enc"].shape[0]
-        label = f"{files.name}/{path}"
+        label = files.label(path)
         name = NAME.search(label)
         inside = label[name.end() :] if name is not None else path
         embedding = re.search(r"\bembedding\b", inside) is not None

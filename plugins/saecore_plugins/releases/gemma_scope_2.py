@@ -69,14 +69,14 @@ class GemmaScope2(Format):
 
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read weights and configuration."""
-        label = posixpath.normpath(f"{files.name}/{path}")
+        label = files.label(path)
         cross_layer = not files.has(f"{path}/params.safetensors")
         file = f"{path}.safetensors" if cross_layer else f"{path}/params.safetensors"
-        tensors = Tensors(files.safetensors(file), f"{files.name}/{file}")
+        tensors = Tensors(files.safetensors(file), files.label(file))
         weights = _weights(tensors, cross_layer)
         warnings = [cross_layer_warning(label)] if cross_layer else []
         name = posixpath.join(posixpath.dirname(path) if cross_layer else path, "config.json")
-        table, where = files.json(name) if files.has(name) else {}, f"{files.name}/{name}"
+        table, where = files.json(name) if files.has(name) else {}, files.label(name)
         kind = setting(table, "architecture", str, where)
         if kind != "jump_relu" and (table or kind is not None):
             raise ReleaseError(f'{where}: architecture: expected "jump_relu", got {kind!r}')
@@ -84,7 +84,7 @@ class GemmaScope2(Format):
         expected = "affine" in posixpath.basename(label) if affine is None else affine
         if expected != ("W_skip" in weights):
             raise ReleaseError(
-                f"{files.name}/{file}: {'no' if expected else 'unexpected'} affine_skip_connection,"
+                f"{files.label(file)}: {'no' if expected else 'unexpected'} affine_skip_connection,"
                 f" but {'the path' if affine is None else where} says "
                 f"affine = {str(expected).lower()}"
             )

@@ -48,13 +48,13 @@ class GemmaScopeTranscoders(Folders):
         arrays = {
             NAMES.get(name.lower(), name.lower()): array for name, array in files.npz(file).items()
         }
-        tensors = Tensors(arrays, f"{files.name}/{file}")
+        tensors = Tensors(arrays, files.label(file))
         weights = {name: tensors.take(name, 2) for name in ("W_enc", "W_dec")}
         weights |= {name: tensors.take(name, 1) for name in ("b_enc", "b_dec", "threshold")}
         tensors.end()
         d_in, d_out = weights["W_enc"].shape[0], weights["W_dec"].shape[1]
         same_size(tensors.label, "W_dec", d_out, "W_enc's d_in", d_in)
-        label = f"{files.name}/{path}"
+        label = files.label(path)
         name = NAME.search(label)
         inside = label[name.end() :] if name is not None else path
         layer, l0 = re.search(r"\blayer_(\d+)", inside), re.search(r"\baverage_l0_(\d+)", inside)

@@ -41,13 +41,13 @@ class LlamaScope(Folders):
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read both files."""
         name = f"{path}/hyperparams.json"
-        table, where = files.json(name), f"{files.name}/{name}"
+        table, where = files.json(name), files.label(name)
         for key, value in ONLY.items():
             got = table.get(key)
             if got != value:
                 raise ReleaseError(f"{where}: {key}: expected {value!r}, got {got!r:.80}")
         file = f"{path}/checkpoints/final.safetensors"
-        label = f"{files.name}/{file}"
+        label = files.label(file)
         tensors = Tensors(files.safetensors(file), label)
         encoder = tensors.take("encoder.weight", 2).float()  # [d_sae, d]
         decoder = tensors.take("decoder.weight", 2).float().t()

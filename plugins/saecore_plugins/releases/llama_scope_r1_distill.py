@@ -57,7 +57,7 @@ class LlamaScopeR1Distill(Format):
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read both files."""
         name = f"{path}/config.json"
-        table, where = files.json(name), f"{files.name}/{name}"
+        table, where = files.json(name), files.label(name)
         for key, value in ONLY.items():
             got = table.get(key)
             if got != value:
@@ -67,7 +67,7 @@ class LlamaScopeR1Distill(Format):
             raise ReleaseError(
                 f"{where}: hook_point_out: expected {hook!r}, got {out!r}; no transcoders"
             )
-        label = f"{files.name}/{path}/sae_weights.safetensors"
+        label = files.label(f"{path}/sae_weights.safetensors")
         tensors = Tensors(files.safetensors(f"{path}/sae_weights.safetensors"), label)
         encoder = tensors.take("encoder.weight", 2).float()  # [d_sae, d]
         decoder = tensors.take("decoder.weight", 2).float().t()

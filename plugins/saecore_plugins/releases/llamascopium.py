@@ -78,12 +78,12 @@ class Llamascopium(Format):
 
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read configuration and weights."""
-        table, where = files.json(f"{path}/config.json"), f"{files.name}/{path}/config.json"
+        table, where = files.json(f"{path}/config.json"), files.label(f"{path}/config.json")
         _refuse(table, where)
         file = _weights(files, path)
         if not file:
-            raise ReleaseError(f"{files.name}/{path}: no weights (looked for {', '.join(FILES)})")
-        label = f"{files.name}/{file}"
+            raise ReleaseError(f"{files.label(path)}: no weights (looked for {', '.join(FILES)})")
+        label = files.label(file)
         content = files.torch(file) if file.endswith(".pt") else files.safetensors(file)
         if file.endswith(".pt") and isinstance(content, dict):
             content = content.get("sae", content)

@@ -44,8 +44,8 @@ class Mntss(Format):
         """Read both files."""
         n = posixpath.basename(path)
         encoder_file, decoder_file = _names(path)
-        tensors = Tensors(files.safetensors(encoder_file), f"{files.name}/{encoder_file}")
-        decoder = Tensors(files.safetensors(decoder_file), f"{files.name}/{decoder_file}")
+        tensors = Tensors(files.safetensors(encoder_file), files.label(encoder_file))
+        decoder = Tensors(files.safetensors(decoder_file), files.label(decoder_file))
         weights = {
             "W_enc": tensors.take(f"W_enc_{n}", 2).t(),
             "b_enc": tensors.take(f"b_enc_{n}", 1),
@@ -58,7 +58,7 @@ class Mntss(Format):
         tensors.end()
         decoder.end()
         name = posixpath.join(posixpath.dirname(path), "config.yaml")
-        table, where = files.yaml(name) if files.has(name) else {}, f"{files.name}/{name}"
+        table, where = files.yaml(name) if files.has(name) else {}, files.label(name)
         kind = setting(table, "model_kind", str, where)
         if kind not in (None, "cross_layer_transcoder"):
             raise ReleaseError(
@@ -76,7 +76,7 @@ class Mntss(Format):
         }
         architecture = "jumprelu_transcoder" if has_threshold else "transcoder"
         d_out = weights["W_dec"].shape[1]
-        warnings = [cross_layer_warning(f"{files.name}/{path}")]
+        warnings = [cross_layer_warning(files.label(path))]
         return Draft.of(architecture, weights, metadata, warnings, d_out=d_out)
 
 

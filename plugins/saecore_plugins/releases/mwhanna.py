@@ -40,7 +40,7 @@ class Mwhanna(NamedFiles):
 
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read the layer's file and the settings beside it."""
-        label, folder = f"{files.name}/{path}", posixpath.dirname(path)
+        label, folder = files.label(path), posixpath.dirname(path)
         layer = int(self.match(files, path)[1])
         tensors = Tensors(files.safetensors(path), label)
         weights = {
@@ -70,7 +70,7 @@ class Mwhanna(NamedFiles):
         for name in (posixpath.join(folder, file) for file in SETTINGS):
             if not files.has(name):
                 continue
-            table, where = files.yaml(name), f"{files.name}/{name}"
+            table, where = files.yaml(name), files.label(name)
             same_size(label, "W_enc", d_in, f"{name}'s d_model",
                       setting(table, "d_model.value", int, where))  # fmt: skip
             same_size(label, "W_enc", d_sae, f"{name}'s d_feature",
@@ -85,7 +85,7 @@ class Mwhanna(NamedFiles):
     def _hooks(self, files: Repository, folder: str, layer: int) -> dict[str, Any]:
         """Metadata: model and hooks."""
         name = posixpath.join(folder, "config.yaml")
-        table, where = {}, f"{files.name}/{name}"
+        table, where = {}, files.label(name)
         if files.has(name):
             table = files.yaml(name)
         size = re.search(r"qwen3-(\d+(?:\.\d+)?)b", files.name, re.IGNORECASE)

@@ -45,7 +45,7 @@ class OpenAI(SingleFiles):
 
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read the file."""
-        label = f"{files.name}/{path}"
+        label = files.label(path)
         match, content = PATH.search(label), files.torch(path)
         if match is None:
             raise ReleaseError(

@@ -33,7 +33,7 @@ class QwenScope(NamedFiles):
 
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read the file, and config.json if there is one."""
-        label = f"{files.name}/{path}"
+        label = files.label(path)
         layer = int(self.match(files, path)[1])
         model, k, sizes = self._description(files)
         if k is None:

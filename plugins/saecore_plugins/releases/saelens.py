@@ -20,7 +20,7 @@ from saecore.core.release import CatalogueFacts, Draft
 from saecore.errors import ReleaseError
 from saecore.plugins import Component, hookimpl
 from saecore.releases.file_patterns import Folders
-from saecore.releases.tensor_reader import Tensors, required, setting
+from saecore.releases.tensor_reader import Tensors, check_width, required, setting
 from saecore.storage.repository import Repository
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class SAELens(Folders):
 
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read the three files."""
-        cfg, where = files.json(f"{path}/cfg.json"), f"{files.name}/{path}/cfg.json"
+        cfg, where = files.json(f"{path}/cfg.json"), files.label(f"{path}/cfg.json")
         if not _is_new(cfg):
             cfg = _migrated(cfg, where)
         if not cfg.get("finetuning_scaling_factor"):
@@ -78,10 +78,11 @@ class SAELens(Folders):
             )
         file = f"{path}/sae_weights.safetensors"
         tensors = files.safetensors(file)
+        check_width(cfg, tensors, where, file)
         scaling = tensors.pop("scaling_factor", None)
         if scaling is not None and bool((scaling != 1).any()):
             raise ReleaseError(
-                f"{files.name}/{file}: scaling_factor: not 1 everywhere; features that were "
+                f"{files.label(file)}: scaling_factor: not 1 everywhere; features that were "
                 "scaled after training are not supported"
             )
         return Draft(
@@ -152,10 +153,10 @@ def _sparsity(files: Repository, path: str, cfg: dict[str, Any]) -> Tensor | Non
     file = f"{path}/sparsity.safetensors"
     if not files.has(file):
         return None
-    sparsity = Tensors(files.safetensors(file), f"{files.name}/{file}").take("sparsity", 1)
+    sparsity = Tensors(files.safetensors(file), files.label(file)).take("sparsity", 1)
     if len(sparsity) != cfg.get("d_sae"):
         raise ReleaseError(
-            f"{files.name}/{file}: sparsity: expected {cfg.get('d_sae')} numbers, "
+            f"{files.label(file)}: sparsity: expected {cfg.get('d_sae')} numbers, "
             f"got {len(sparsity)}"
         )
     return sparsity

@@ -58,11 +58,11 @@ class Sparsify(Folders):
         """Read both files and the root's config.json."""
         name = posixpath.join(path, "sae.safetensors")
         config = posixpath.join(path, "cfg.json")
-        label, where = f"{files.name}/{name}", f"{files.name}/{config}"
+        label, where = files.label(name), files.label(config)
         table = files.json(config)
         root_config = posixpath.join(posixpath.dirname(path.rstrip("/")), "config.json")
         root = files.json(root_config) if files.has(root_config) else {}
-        root_label = f"{files.name}/{root_config}"
+        root_label = files.label(root_config)
         tensors = Tensors(files.safetensors(name), label)
         weights = {
             "W_enc": tensors.take("encoder.weight", 2).t(),

@@ -30,9 +30,9 @@ class TemporalRelease(Folders):
 
     def load(self, files: Repository, path: str, facts: CatalogueFacts) -> Draft:
         """Read both files."""
-        conf, label = files.yaml(posixpath.join(path, CONF)), f"{files.name}/{path}/{CONF}"
+        conf, label = files.yaml(posixpath.join(path, CONF)), files.label(f"{path}/{CONF}")
         file = posixpath.join(path, WEIGHTS)
-        tensors = Tensors(files.safetensors(file), f"{files.name}/{file}")
+        tensors = Tensors(files.safetensors(file), files.label(file))
         settings: dict[str, Any] = {
             "n_heads": required(conf, "sae.n_heads", int, label),
             "n_attn_layers": required(conf, "sae.n_attn_layers", int, label),

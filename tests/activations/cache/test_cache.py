@@ -13,6 +13,7 @@ from saecore.errors import ConfigError, DataError
 from saecore.models.hook_site import HookSite
 from saecore.runs.run import run
 from saecore.storage.repository import Directory
+from tests.models.overwriting import overwriting
 
 HOOKS = ("blocks.1.hook_resid_post", "blocks.2.attn.hook_z")
 SITE = HookSite(hooks=HOOKS[:1])
@@ -111,6 +112,17 @@ def test_every_hook_is_read_once_and_token_aligned(text, tmp_path):
     )
     assert torch.equal(both.tokens, cache.contexts[0, 1:])
     assert both.positions.tolist() == list(range(1, 32))
+
+
+def test_a_model_that_overwrites_its_tensors(text, tmp_path):
+    """A cache of several hooks is the same if the model overwrites tensors after their hooks."""
+    hooks = ("blocks.1.hook_mlp_out", HOOKS[1])
+    experiment = structure_experiment(tables(text, tmp_path))
+    prepare(experiment, tmp_path / "cache", hooks=hooks).write()
+    writer = prepare(experiment, tmp_path / "other", hooks=hooks)
+    with overwriting(writer.backend.model, "transformer.h.2.ln_1"):
+        writer.write()
+    assert files(tmp_path / "cache") == files(tmp_path / "other")
 
 
 @pytest.mark.parametrize("shard", [0, 1, 2])

@@ -2,13 +2,17 @@
 
 import json
 import queue
+import socket
 import threading
+import time
 from pathlib import Path
 
 import attrs
 import pytest
+from filelock import FileLock
 
 from saecore.core.logger import RunInfo, SweepInfo
+from saecore.errors import PluginError
 from saecore.plugins.structure import structure_choice
 from saecore.runs.loggers import Loggers
 
@@ -229,3 +233,229 @@ def test_a_slow_store_drops_the_oldest(info, monkeypatch, capsys):
     one.start(info)
     one.close()
     assert "too slow for 3 lines" in capsys.readouterr().err
+
+
+def warnings(capsys):
+    """The warnings that were printed; a slow machine also gets a line about waiting."""
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")]
+
+
+ODD = [
+    "a@b",
+    "a#b",
+    "",
+    "..",
+    "../up",
+    "/root",
+    "a//b",
+    "end/",
+    "x" * 300,
+    "line\nend",
+    "caf\u00e9",
+]
+"""Names, most of which MLflow refuses."""
+
+
+def test_names_that_mlflow_refuses(info, capsys):
+    """Metrics, parameters, tags of a sweep and artifacts under every odd name arrive, two names
+    never as one; a warning says so once, and the run is finished.
+    """
+    from mlflow.tracking import MlflowClient
+
+    point = info.directory.parent / "point" / 'it\'s "id"'
+    point.mkdir(parents=True)
+    differs = {"logger[0].type": "x", "\ud800@": "\0", **dict.fromkeys(ODD, 1)}
+    differs.update({f"key{i}": 2 for i in range(120)})
+    sweep = SweepInfo("name", info.directory.parent, differs)
+    values = {name: float(i) for i, name in enumerate(ODD)}
+    parameters = {**values, "long": "v" * 7000, "surrogate": "\ud800"}
+    run = attrs.evolve(
+        info, id=point.name, directory=point, sweep=sweep, name="point", parameters=parameters
+    )
+    (point / "odd#%?name").mkdir()
+    (point / "odd#%?name" / "a b&c.json").write_text("{}")
+    (point / "evaluation.json").write_text("{}")
+    for resumed in (0, 2):
+        one = logger(point)
+        one.start(attrs.evolve(run, resumed_at=resumed))
+        (point / "metrics.jsonl").write_text("")
+        one.scalars(1 + resumed, values)
+        one.artifact(point / "odd#%?name")
+        one.artifact(point / "missing")
+        one.scalars(2 + resumed, values)
+        one.close()
+        (warning,) = warnings(capsys)
+        assert "names that MLflow refuses were changed" in warning
+        assert 'left out: "missing" (No such file or directory' in warning
+    client = MlflowClient(f"sqlite:///{info.directory.parents[1] / 'mlflow.db'}")
+    found = client.search_runs([client.get_experiment_by_name("name").experiment_id])
+    (tracked_run,) = [one for one in found if "saecore.run" in one.data.tags]
+    assert tracked_run.info.status == "FINISHED"
+    assert sorted(tracked_run.data.metrics.values()) == sorted(values.values())
+    assert {"caf\u00e9", "long", "surrogate"} < set(tracked_run.data.params)
+    assert len(tracked_run.data.params) == len(parameters)
+    assert tracked_run.data.tags["logger.0.type"] == "x"
+    assert sum(value == "1" for value in tracked_run.data.tags.values()) == len(ODD)
+    for key in tracked_run.data.metrics:
+        history = client.get_metric_history(tracked_run.info.run_id, key)
+        assert [metric.step for metric in history] == [1, 2, 3, 4]
+    listed = client.list_artifacts(tracked_run.info.run_id, "odd#%?name")
+    assert [file.path for file in listed] == ["odd#%?name/a b&c.json"]
+
+
+def test_experiments_that_mlflow_refuses(info, capsys):
+    """An experiment under any name takes runs and artifacts, each in its own directory inside the
+    output.
+    """
+    names = [*ODD, "a?b", "50%", "a/b", "a%2Fb", " ", "\ud800", "y" * 600]
+    output = info.directory.parents[1]
+    for number, name in enumerate(names):
+        directory = info.directory.with_name(f"id{number}")
+        directory.mkdir()
+        (directory / f"file{number}").write_text("")
+        one = logger(directory, experiment=name or "x")
+        one.start(attrs.evolve(info, id=directory.name, directory=directory))
+        one.artifact(directory / f"file{number}")
+        one.close()
+        assert warnings(capsys) == []
+        (file,) = output.glob(f"mlartifacts/**/artifacts/file{number}")
+        assert file.is_file()
+    assert len({file.parents[2] for file in output.glob("mlartifacts/**/file*")}) == len(names)
+
+
+def test_what_a_server_refuses_is_left_out(info, monkeypatch, capsys):
+    """A metric and a parameter that only this store refuses cost nothing else."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    real = MlflowClient.log_batch
+
+    def picky(self, run_id, metrics=(), params=(), tags=()):
+        if any(item.key in ("bad", "sae.k") for item in [*metrics, *params]):
+            raise MlflowException.invalid_parameter_value("not that")
+        return real(self, run_id, metrics=metrics, params=params, tags=tags)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", picky)
+    monkeypatch.setattr("saecore_plugins.loggers.mlflow.RETRY_SECONDS", (0.0,))
+    one = logger(info.directory)
+    one.start(info)
+    for step in range(5):
+        one.scalars(step, {"good": 1.0, "bad": 2.0, "better": 3.0})
+    (info.directory / "evaluation.json").write_text("{}")
+    one.close()
+    client, run = tracked(info)
+    assert run.data.metrics == {"good": 1.0, "better": 3.0}
+    assert len(client.get_metric_history(run.info.run_id, "better")) == 5
+    assert run.data.params == {"logger.0.type": "mlflow"}
+    assert run.info.status == "FINISHED"
+    (warning,) = warnings(capsys)
+    assert 'left out: "sae.k" (MlflowException: not that), "bad" (' in warning
+
+
+def test_a_store_that_breaks_ends_the_run(info, monkeypatch, capsys):
+    """Where sending fails for good, one warning says where and why, and the status is set as soon
+    as the store takes it.
+    """
+    from mlflow.tracking import MlflowClient
+
+    def broken(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(MlflowClient, "log_batch", broken)
+    monkeypatch.setattr("saecore_plugins.loggers.mlflow.RETRY_SECONDS", (0.0,))
+    one = logger(info.directory)
+    one.start(info)
+    one.scalars(1, {"x": 1.0})
+    one.close()
+    assert tracked(info)[1].info.status == "KILLED"
+    (warning,) = warnings(capsys)
+    store = info.directory.parents[1] / "mlflow.db"
+    assert f"mlflow tracking stopped: sqlite:///{store}: No space left on device" in warning
+
+
+def test_a_dead_server_is_named(info, monkeypatch, capsys):
+    """Its address, without the password, and the reason, within seconds; for a sweep as well."""
+    monkeypatch.setattr("saecore_plugins.loggers.mlflow_names.PROBE_WAITS", (0.0, 0.0))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    one = logger(info.directory, tracking_uri=f"http://user:secret@127.0.0.1:{port}")
+    one.start(info)
+    one.scalars(1, {"x": 1.0})
+    one.close()
+    (warning,) = warnings(capsys)
+    expected = f"no answer from http://127.0.0.1:{port}: Connection refused; start the server"
+    assert expected in warning
+    assert "secret" not in warning
+    with pytest.raises(PluginError, match=expected):
+        one.sweep_ended(SweepInfo("name", info.directory.parent), None, True)
+
+
+def test_the_end_waits_for_the_lock(info, monkeypatch, capsys):
+    """A run that ends while another process opens the store waits as long as its thread does, and
+    says so; nothing is lost.
+    """
+    from saecore_plugins.loggers import mlflow as module
+
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.2)
+    one = logger(info.directory)
+    with FileLock(info.directory.parents[1] / ".mlflow.lock"):
+        one.start(info)
+        one.scalars(1, {"x": 1.0})
+        closing = threading.Thread(target=one.close)
+        closing.start()
+        closing.join(2)
+        assert closing.is_alive()
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 60.0)
+    closing.join()
+    assert tracked(info)[1].data.metrics == {"x": 1.0}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "another process may hold" in line
+
+
+def test_the_end_waits_while_the_store_answers(info, monkeypatch, capsys):
+    """A slow store gets everything, however long all of it takes; one that hangs is named."""
+    from saecore_plugins.loggers import mlflow as module
+    from saecore_plugins.loggers import mlflow_store
+
+    class Slow:
+        log_seconds = 0.0
+        sent = 0
+
+        def __init__(self, *args):
+            pass
+
+        def describe(self):
+            pass
+
+        def missing(self):
+            return []
+
+        def metrics(self, step, values):
+            return [step]
+
+        def log(self, metrics):
+            time.sleep(self.log_seconds)
+            Slow.sent += len(metrics)
+
+        def end(self):
+            pass
+
+        def losses(self):
+            return []
+
+    monkeypatch.setattr(mlflow_store, "Store", Slow)
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 2.0)
+    monkeypatch.setattr(module, "BATCH", 1)
+    for seconds in (0.5, 30.0):
+        Slow.log_seconds = seconds
+        one = logger(info.directory)
+        one.start(info)
+        for step in range(6):
+            one.scalars(step, {"x": 1.0})
+        one.close()
+        if seconds < 1:
+            assert Slow.sent == 6
+            assert warnings(capsys) == []
+    assert "mlflow.db: no answer within 2 s; the rest was not sent" in capsys.readouterr().err

@@ -143,3 +143,21 @@ def test_offline(info):
     (log,) = run.glob("run-id-1.wandb")
     for known in (b"metrics/l0", b"evaluation/mse", b"sae.k", b"id-1-sae"):
         assert known in log.read_bytes()
+
+
+def test_an_artifact_that_is_refused(info, monkeypatch, capsys):
+    """Names that wandb refuses are changed; a failing artifact is left out, and the run ends."""
+    fake = Fake()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    one = logger(info.directory)
+    one.start(info)
+    one.artifact(info.directory.with_name("it's a run") / "sae")
+
+    def refuse(*args, **kwargs):
+        raise ValueError("no")
+
+    monkeypatch.setattr(fake, "log_artifact", refuse)
+    one.artifact(info.directory / "sae")
+    one.close()
+    assert fake.calls[1:] == [("artifact", "it_s_a_run-sae", "sae"), ("finish", 1)]
+    assert capsys.readouterr().err.count("sae is left out: ValueError: no") == 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from saecore.plugins import Component, at_least, hookimpl
+from saecore.plugins import Component, at_least, exactly_one, hookimpl
 from saecore_plugins.architectures.batchtopk import BatchTopKConfig
 
 
@@ -26,8 +26,7 @@ class MatryoshkaBatchTopKConfig(BatchTopKConfig):
         widths = self.matryoshka_widths
         if any(high <= low for low, high in itertools.pairwise(widths)):
             yield "matryoshka_widths", f"expected increasing numbers, got {list(widths)}"
-        if bool(widths) == bool(self.random_widths):
-            yield "matryoshka_widths", "expected exactly one of matryoshka_widths and random_widths"
+        yield from exactly_one(self, "matryoshka_widths", "random_widths")
 
 
 @hookimpl

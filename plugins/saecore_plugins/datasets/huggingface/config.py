@@ -24,9 +24,17 @@ class FilterConfig:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report a missing or doubled condition."""
-        conditions = (self.equals is not None, bool(self.one_of), self.min_length is not None)
-        if sum(conditions) != 1:
-            yield "column", "expected exactly one of equals, one_of and min_length beside it"
+        conditions = {
+            "equals": self.equals is not None,
+            "one_of": bool(self.one_of),
+            "min_length": self.min_length is not None,
+        }
+        if sum(conditions.values()) != 1:
+            got = ", ".join(name for name, is_set in conditions.items() if is_set) or "none of them"
+            yield (
+                "column",
+                f"expected exactly one of equals, one_of and min_length beside it, got {got}",
+            )
 
 
 @attrs.frozen

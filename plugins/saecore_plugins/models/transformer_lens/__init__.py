@@ -34,11 +34,13 @@ def build(config: TransformerLensConfig, device: torch.device, dtype: torch.dtyp
     Raises:
         ModelError: there is no such model, or TransformerLens does not support its type.
     """
+    from saecore.models.read_state import set_read_state
     from saecore_plugins.models.loading import load
     from saecore_plugins.models.transformer_lens.backend import BridgeBackend, build_bridge
 
     loaded = load(config.name, config.revision, device, dtype)
     bridge = build_bridge(loaded.model, loaded.tokenizer, config.name, dtype, config.processed)
+    set_read_state(bridge)
     return BridgeBackend(bridge, loaded.tokenizer, config.name, loaded.identity)
 
 

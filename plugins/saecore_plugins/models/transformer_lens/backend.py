@@ -13,8 +13,10 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from saecore.core.model import Replace
 from saecore.errors import ModelError
+from saecore.models.copies import isolated
 from saecore.models.hook_tables import unknown_hook
 from saecore.models.huggingface import PROBE, StopForward, not_reached, per_token, token_limits
+from saecore.models.read_state import read_state, suspended
 
 
 def build_bridge(
@@ -65,7 +67,10 @@ def build_bridge(
 
 
 class BridgeBackend:
-    """A model behind TransformerLens' bridge, in evaluation mode, without gradients.
+    """A model behind TransformerLens' bridge.
+
+    It is read in evaluation mode, without gradients of its parameters and without the SAEs that
+    are in it; after each call the bridge is as it was before.
 
     Args:
         bridge: the bridge, on the model's device.
@@ -77,13 +82,11 @@ class BridgeBackend:
     def __init__(
         self, bridge: TransformerBridge, tokenizer: Any, name: str, identity: Mapping[str, Any]
     ) -> None:
-        self.model: Any = bridge.eval().requires_grad_(False)
+        self.model: Any = bridge
         self.tokenizer = tokenizer
         self.convention = "processed" if bridge.compatibility_mode else "raw"
         self.name, self.identity = name, {**identity, "convention": self.convention}
         inner = bridge.original_model
-        inner.config.pad_token_id = None  # contexts are packed, never padded, so no mask is needed
-        inner.config.use_cache = inner.config.get_text_config().use_cache = False
         self.vocab_size, self.max_context = token_limits(inner)
         self.device = next(inner.parameters()).device
         self._hooks: dict[str, str] = {key: hook.name for key, hook in bridge.hook_dict.items()}
@@ -122,6 +125,7 @@ class BridgeBackend:
                 activations[name] = per_token(value, tokens, name)
                 if len(activations) == len(names):
                     raise StopForward
+                activations[name] = activations[name].clone()  # the model may overwrite its own
 
             return function
 
@@ -137,8 +141,14 @@ class BridgeBackend:
     ) -> Tensor:
         """Logits with replaced activations; see `ModelBackend.run_with`."""
 
-        def change(function: Replace) -> Callable[..., Tensor]:
-            return lambda value, hook: function(value).to(value.dtype)
+        def change(function: Replace) -> Callable[..., Tensor | None]:
+            call = isolated(function)
+
+            def replace_value(value: Tensor, hook: Any) -> Tensor | None:
+                new = call(value)
+                return None if new is None else new.to(value.dtype)
+
+            return replace_value
 
         hooks = [
             (self._canonical_name(hook), change(function)) for hook, function in replace.items()
@@ -149,12 +159,12 @@ class BridgeBackend:
 
     @contextmanager
     def _hooked(self, hooks: list[tuple[str, Callable[..., Any]]]) -> Iterator[None]:
-        """Run with hooks.
+        """Run with hooks, in the state for reading and without the SAEs in the bridge.
 
         Raises:
             ModelError: the bridge has disabled one of them.
         """
-        with ExitStack() as stack:
+        with read_state(self.model), suspended(self.model), ExitStack() as stack:
             try:
                 stack.enter_context(self.model.hooks(fwd_hooks=hooks))
             except ValueError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Self, final
 
+import attrs
 import torch
 from torch import Tensor, nn
 
@@ -80,6 +81,15 @@ class SAEParameters(nn.Module):
             hooks=cfg.hooks,
             allocate=allocate,
         )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Move or convert the weights (`to`, `half`, `cuda`, …); `cfg` follows them."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        W_dec = self.W_dec
+        dtype, device = str(W_dec.dtype).removeprefix("torch."), str(W_dec.device)
+        if (dtype, device) != (self.cfg.dtype, self.cfg.device):
+            self.cfg = attrs.evolve(self.cfg, dtype=dtype, device=device)
+        return self
 
     @property
     def W_enc(self) -> Tensor:

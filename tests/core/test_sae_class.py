@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+import torch
 from torch import nn
 
 from saecore import SAE
@@ -77,3 +78,21 @@ def test_arrays_are_refused_in_one_line(method, size):
         assert str(refused.value) == (
             f"expected a torch.Tensor, got {name}; torch.as_tensor(x) makes one"
         )
+
+
+@pytest.mark.parametrize(
+    ("convert", "dtype", "device"),
+    [(lambda sae: sae.to(torch.bfloat16), "bfloat16", "cpu"),
+     (lambda sae: sae.half(), "float16", "cpu"),
+     (lambda sae: sae.float(), "float32", "cpu"),
+     (lambda sae: nn.Sequential(sae).double(), "float64", "cpu"),
+     (lambda sae: sae.to("meta", torch.float32), "float32", "meta")],
+)  # fmt: skip
+def test_cfg_follows_the_weights(convert, dtype, device):
+    """Every way to convert or move the weights shows in cfg; the rest of cfg stays."""
+    sae = plain_sae(torch.float32)
+    before = sae.cfg
+    convert(sae)
+    assert (sae.cfg.dtype, sae.cfg.device) == (dtype, device)
+    assert sae.cfg.metadata == before.metadata
+    assert (before.dtype, before.device) == ("float32", "cpu")

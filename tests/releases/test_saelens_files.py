@@ -41,6 +41,22 @@ def test_round_trip(sae, tmp_path):
     assert shapes == {"W_enc": [6, 20], "W_dec": [20, 6], "b_enc": [20], "b_dec": [6]}
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_converted_sae_is_saved_as_it_is(sae, dtype, tmp_path):
+    """The configuration follows the weights, so that a file gives back the same numbers."""
+    sae.to(dtype)
+    with torch.no_grad():
+        sae.W_dec.mul_(1 + 1e-10)  # in float64, rounding to float32 would now show
+    sae.save_model(tmp_path)
+    again = SAE.load_from_disk(tmp_path)
+    name = str(dtype).removeprefix("torch.")
+    assert sae.cfg.dtype == again.cfg.dtype == name
+    assert json.loads((tmp_path / "cfg.json").read_text())["dtype"] == name
+    for key, value in sae.state_dict().items():
+        assert again.state_dict()[key].dtype == value.dtype
+        assert torch.equal(again.state_dict()[key], value), key
+
+
 def test_public_edge(sae):
     """Shapes and identities that everyone expects."""
     x = torch.randn(2, 5, 6)

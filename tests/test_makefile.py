@@ -35,13 +35,18 @@ def checkout(tmp_path):
     return tmp_path
 
 
+def _environment():
+    """The environment without what an outer make hands on, as in `make test`."""
+    return {key: value for key, value in os.environ.items() if "MAKE" not in key}
+
+
 def make(checkout, *targets, **variables):
     """Run make; returns the finished process and what pip was asked to install."""
     (checkout / "log").write_text("")
     done = subprocess.run(
         ["make", *targets, f"PYTHON={checkout / 'python'}", "VENV=env"],
         cwd=checkout,
-        env={**os.environ, **variables},
+        env={**_environment(), **variables},
         capture_output=True,
         text=True,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -38,12 +39,12 @@ class Folders(Format):
         return [folder for folder in folders if self.recognize(files, folder)]
 
 
-class SingleFiles(Format):
+class SingleFiles(Format, ABC):
     """A format whose SAE is one file; subclasses implement `recognize` and `load`."""
 
+    @abstractmethod
     def recognize(self, files: Repository, path: str) -> bool:
         """Whether the file `path` is an SAE of this format."""
-        raise NotImplementedError
 
     def list(self, files: Repository) -> Sequence[str]:
         """List every such file."""
